@@ -49,6 +49,20 @@ def test_equals_the_metrics_of_the_full_matrix(rng, similarity, block):
     assert evaluate(query, gallery[:40], ks=3, **options) == full(sim[:, :40], np.arange(40), ks=3)
 
 
+@pytest.mark.parametrize(("block", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (1024, [5])])
+def test_block_bounds_the_queries_at_a_time(monkeypatch, block, sizes):
+    module, seen = sys.modules[evaluate.__module__], []
+    count = module.count_above
+
+    def noting(sim, *rest, **options):
+        seen.append(len(sim))
+        return count(sim, *rest, **options)
+
+    monkeypatch.setattr(module, "count_above", noting)
+    evaluate(np.eye(5), np.eye(5), block=block)
+    assert seen == sizes
+
+
 def test_shared_labels_of_several(rng):
     query, gallery = rng.normal(size=(20, 4)), rng.normal(size=(50, 4))
     labels, gallery_labels = rng.random((20, 6)) < 0.3, rng.random((50, 6)) < 0.3

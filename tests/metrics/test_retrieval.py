@@ -192,6 +192,9 @@ def test_scores_may_come_in_any_container_and_are_left_alone(seed):
     for same in [*given_as, torch.tensor(sim, requires_grad=True)]:
         assert torch.equal(ranks(same, relevant), expected)
         assert mean_average_precision(same, relevant) == pytest.approx(ap, abs=1e-12)
+    columns = np.ascontiguousarray(sim.T), np.ascontiguousarray(relevant.T)  # the other direction's, seen from here
+    assert torch.equal(ranks(columns[0].T, columns[1].T), expected)
+    assert mean_average_precision(columns[0].T, columns[1].T) == pytest.approx(ap, abs=1e-12)
     untouched, mask = sim.copy(), relevant.copy()
     mean_average_precision(sim, relevant, exclude=~relevant)
     ranks(torch.from_numpy(sim), torch.from_numpy(relevant), exclude=~relevant)

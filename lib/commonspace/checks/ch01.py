@@ -122,7 +122,7 @@ project = Exercise(
         ),
         Mistake(
             "own mean and deviation",
-            "you standardise the new rows by their own mean and deviation. Both were learned from the training rows "
+            "you standardise the new rows by their own mean and deviation; both were learned from the training rows "
             "and belong to the weights.",
             lambda X, W, new: ((new - new.mean(axis=0)) / new.std(axis=0)) @ W,
         ),

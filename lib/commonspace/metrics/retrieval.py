@@ -237,7 +237,7 @@ def _per_query(
 
     def compute(rows: slice) -> tuple[Tensor, Tensor]:
         left_out = None if exclude is None else exclude[rows]
-        counts, n_relevant = count_above(sim[rows].contiguous(), relevant[rows], left_out, best_only)
+        counts, n_relevant = count_above(sim[rows], relevant[rows], left_out, best_only)
         return value(counts, n_relevant), n_relevant
 
     values, n_relevant = by_blocks(row_blocks(*sim.shape), len(sim), compute)
