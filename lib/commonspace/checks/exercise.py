@@ -106,8 +106,8 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, tuple) or isinstance(b, tuple):
         both = isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)) and len(a) == len(b)
         return both and all(_same(x, y, tolerance) for x, y in zip(a, b, strict=True))
-    if isinstance(a, str) or isinstance(b, str) or a is None or b is None:
-        return a is b or a == b
+    if isinstance(a, str) or isinstance(b, str):
+        return isinstance(a, str) and isinstance(b, str) and a == b
     a, b = _array(a), _array(b)
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
