@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 CHAPTER ?=
-LIMIT ?= 180
+LIMIT ?= 1800
 LAB_FLAGS ?=
 
 VENV := .venv
@@ -18,7 +18,7 @@ export $(shell sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' $(PINS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data run test lab notebooks stubs doctor lint format clean
+.PHONY: help setup data run test lab notebooks evidence stubs doctor lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -49,6 +49,9 @@ lab: setup data  ## open the chapters in JupyterLab (LAB_FLAGS=...)
 
 notebooks: setup data  ## run the notebooks and keep their outputs, for the commit (CHAPTER=01 for one)
 	@$(PY) -m tools.run_notebooks --in-place $(ONE) --limit $(LIMIT) --since $(START)
+
+evidence: setup data  ## run the chapters at full size, record results/ and the README's tables (CHAPTER=01 for one)
+	@$(PY) -m tools.evidence $(ONE)
 
 stubs: setup  ## cut the exercises' stubs from the solutions into the chapters
 	@$(PY) -m tools.stubs
