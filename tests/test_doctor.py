@@ -252,7 +252,10 @@ def test_pillow(monkeypatch, hide):
     assert doctor.check_pillow().status == OK
     monkeypatch.setattr(features, "check", lambda what: False if what == "raqm" else real(what))
     mend = '-m pip install --force-reinstall --no-deps --only-binary=:all: "pillow>=11.0"'
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert_fails(doctor.check_pillow(), "without raqm", mend=mend)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert_fails(doctor.check_pillow(), "without raqm", mend="apt-get install -y libfribidi0")
     hide("pillow")
     assert_fails(doctor.check_pillow(), "not installed", mend='"pillow>=11.0"')
 

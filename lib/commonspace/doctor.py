@@ -182,15 +182,21 @@ def check_notebook_tools() -> Finding:
     )
 
 
+def _apt_get(packages: str) -> str:
+    return f"{'' if os.geteuid() == 0 else 'sudo '}apt-get install -y {packages}"
+
+
 def check_pillow() -> Finding:
-    """Pillow can lay out joined emoji, which takes raqm."""
+    """Pillow can lay out joined emoji, which takes raqm: its wheels carry that, but load FriBiDi from the system."""
     if lacking := _lacking("pillow", "PIL"):
         return Finding("pillow", FAIL, lacking, _pip(_wanted("pillow")))
     from PIL import __version__, features
 
     if not features.check("raqm"):
-        wheel = _pip(_wanted("pillow"), options=f"{REINSTALL}--only-binary=:all: ")
-        return Finding("pillow", FAIL, f"{__version__} without raqm, which joined emoji need", wheel)
+        mend = _pip(_wanted("pillow"), options=f"{REINSTALL}--only-binary=:all: ")
+        if shutil.which("apt-get"):
+            mend = _apt_get("libfribidi0") + f"   # and if that is there already: {mend}"
+        return Finding("pillow", FAIL, f"{__version__} without raqm, which joined emoji need", mend)
     return Finding("pillow", OK, f"{__version__} with raqm {features.version('raqm')}")
 
 
@@ -246,8 +252,7 @@ def check_emoji() -> Finding:
     if not missing:
         return Finding("emoji", OK, f"font and Unicode data are on the system ({prepare} prepares them)")
     if shutil.which("apt-get"):
-        sudo = "" if os.geteuid() == 0 else "sudo "
-        prepare = f"{sudo}apt-get install -y {DEBIAN_PACKAGES} && {prepare}"
+        prepare = f"{_apt_get(DEBIAN_PACKAGES)} && {prepare}"
     return Finding("emoji", FAIL, f"neither prepared nor on the system: {', '.join(missing)}", prepare)
 
 

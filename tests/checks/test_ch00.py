@@ -41,6 +41,8 @@ def worst_one(scores, relevant):
         (counts_itself, "counts right answers", "not relevant"),
         (from_one, "one-based", "start at 1"),
         (by_sorting, "position in a sort", "order in which equal scores"),
+        (lambda s, r: np.argmax(r[np.argsort(-s)]), "position in an unstable sort", "order in which equal scores"),
+        (lambda s, r: int(np.sum(s[~r] <= s[r].max())), "lowest first", "Higher is closer"),
         (worst_one, "worst right answer", "take the best"),
     ],
 )
@@ -74,6 +76,17 @@ def top(scores, relevant, k):
         (lambda s, r, k: np.mean([t.any() for t in top(s, r, k + 1)]), "one too many", "rank < K"),
         (lambda s, r, k: np.mean([t.any() for t in top(-s, r, k)]), "lowest first", "Higher is closer"),
         (lambda s, r, k: np.mean([t.sum() for t in top(s, r, k)]), "counts hits, not queries", "at most one hit"),
+        (
+            lambda s, r, k: np.mean([t.sum() == row.sum() for t, row in zip(top(s, r, k), r, strict=True)]),
+            "all right answers",
+            "Any one of them",
+        ),
+        (
+            lambda s, r, k: np.mean([(s[i] > s[i, np.argmax(r[i])]).sum() < k for i in range(len(s))]),
+            "only the first right answer",
+            "Any of them",
+        ),
+        (lambda s, r, k: sum(t.any() for t in top(s, r, k)), "hits, not their share", "number of queries"),
     ],
 )
 def test_wrong_recalls_get_their_hint(answer, mistake, words):
@@ -91,6 +104,7 @@ def test_a_recall_by_counting_passes():
 
 
 def ap(relevance, k, z):
+    k = min(k, len(relevance))
     total = sum(sum(relevance[:j]) / j for j in range(1, k + 1) if relevance[j - 1])
     return total / z if z else 0.0
 
@@ -105,11 +119,27 @@ def z_of(relevance, k, normalise):
         (lambda r, k, how: ap(r, k, sum(r[:k])), "always divides by hits", "finding little"),
         (lambda r, k, how: ap(r, k, sum(r)), "always divides by all right answers", "all right answers"),
         (
-            lambda r, k, how: sum(sum(r[:j]) / j for j in range(1, k + 1)) / max(z_of(r, k, how), 1),
+            lambda r, k, how: sum(sum(r[:j]) / j for j in range(1, min(k, len(r)) + 1)) / max(z_of(r, k, how), 1),
             "precision at every position",
             "only at positions",
         ),
         (lambda r, k, how: ap(r, len(r), z_of(r, len(r), how)), "ignores k", "after position k"),
+        (lambda r, k, how: ap(r, k, k if how == "min" else z_of(r, k, how)), "min is always k", "smaller of k and R"),
+        (
+            lambda r, k, how: ap(r, k, max(k, sum(r)) if how == "min" else z_of(r, k, how)),
+            "max for min",
+            "the smaller one",
+        ),
+        (
+            lambda r, k, how: ap(r, k, z_of(r, k, {"hits": "total", "total": "hits"}.get(how, how))),
+            "hits and total swapped",
+            "exchanged",
+        ),
+        (
+            lambda r, k, how: ap(r, k, z_of(r, k, how)) if z_of(r, k, how) else np.float64(0) / 0,
+            "no hit is not a number",
+            "0 by 0",
+        ),
     ],
 )
 def test_wrong_average_precisions_get_their_hint(answer, mistake, words):

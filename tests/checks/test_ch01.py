@@ -15,7 +15,22 @@ def test_the_stub_is_not_attempted_and_the_solution_passes(exercise, stub, solut
     assert check(solution("01", exercise)).status == "passed"
 
 
-def by_cholesky(X, Y, X_new, Y_new, k, *, ddof=1, root=True, whiten=True, own_mean=False, transpose=True):
+def by_cholesky(
+    X,
+    Y,
+    X_new,
+    Y_new,
+    k,
+    *,
+    ddof=1,
+    root=True,
+    whiten=True,
+    own_mean=False,
+    transpose=True,
+    upper=True,
+    weights=True,
+    centre=True,
+):
     """CCA by whitening with Cholesky, and a switch for each slip."""
     x_mean, y_mean = X.mean(0), Y.mean(0)
     Xc, Yc, n = X - x_mean, Y - y_mean, len(X) - ddof
@@ -24,14 +39,20 @@ def by_cholesky(X, Y, X_new, Y_new, k, *, ddof=1, root=True, whiten=True, own_me
         C = view.T @ view / n
         if not whiten:
             return np.eye(len(C))
-        return np.linalg.inv(np.linalg.cholesky(C)).T if root else np.linalg.inv(C)
+        if not root:
+            return np.linalg.inv(C)
+        W = np.linalg.inv(np.linalg.cholesky(C))
+        return W.T if upper else W
 
     Wx, Wy = matrix(Xc), matrix(Yc)
     U, _, Vt = np.linalg.svd(Wx.T @ (Xc.T @ Yc / n) @ Wy)
     V = Vt.T if transpose else Vt
     if own_mean:
         x_mean, y_mean = X_new.mean(0), Y_new.mean(0)
-    return (X_new - x_mean) @ Wx @ U[:, :k], (Y_new - y_mean) @ Wy @ V[:, :k]
+    if not centre:
+        x_mean, y_mean = 0, 0
+    A, B = (Wx @ U, Wy @ V) if weights else (U, V)
+    return (X_new - x_mean) @ A[:, :k], (Y_new - y_mean) @ B[:, :k]
 
 
 def symmetric_without_transpose(X, Y, X_new, Y_new, k):
@@ -57,6 +78,11 @@ def symmetric_without_transpose(X, Y, X_new, Y_new, k):
         (lambda *a: by_cholesky(*a, root=False), "inverse for inverse root", "goes too far"),
         (lambda *a: by_cholesky(*a, ddof=0), "divides by n", "n - 1"),
         (symmetric_without_transpose, "V not transposed", "Vt.T"),
+        (lambda *a: by_cholesky(*a, transpose=False), "V not transposed, Cholesky", "Vt.T"),
+        (lambda *a: by_cholesky(*a, upper=False), "L^-1 for L^-T", "the identity"),
+        (lambda *a: by_cholesky(*a, weights=False), "U for W U", "whitened coordinates"),
+        (lambda *a: by_cholesky(*a, centre=False), "not centred", "training means"),
+        (lambda X, Y, X_new, Y_new, k: by_cholesky(X, Y, X, Y, k), "the training rows", "X_new"),
     ],
 )
 def test_wrong_ccas_get_their_hint(answer, mistake, words):
@@ -96,10 +122,22 @@ def standardised(rows, mean, deviation):
     ("answer", "mistake", "words"),
     [
         (lambda X, W, new: standardised(new, X.mean(0), new.std(0)) @ W, "own deviation", "training deviation"),
-        (lambda X, W, new: StandardScaler().fit_transform(new) @ W, "own mean and deviation", "both were learned"),
+        (
+            lambda X, W, new: standardised(new, new.mean(0), new.std(0)) @ W,
+            "own mean and deviation",
+            "both were learned",
+        ),
+        (lambda X, W, new: StandardScaler().fit_transform(new) @ W, "a scaler of its own", "both were learned"),
         (lambda X, W, new: standardised(new, new.mean(0), X.std(0)) @ W, "own mean", "land at 0"),
         (lambda X, W, new: new @ W - X.mean(0) @ W, "not scaled", "do not divide"),
         (lambda X, W, new: new / X.std(0) @ W, "not centred", "subtract"),
+        (lambda X, W, new: (new - np.mean(X)) / np.std(X) @ W, "one number for all columns", "axis=0"),
+        (lambda X, W, new: new @ W, "neither", "standardised"),
+        (
+            lambda X, W, new: StandardScaler().fit(np.concatenate([X, new])).transform(new) @ W,
+            "training and new rows together",
+            "changes all others",
+        ),
         (lambda X, W, new: standardised(new, X.mean(0), X.std(0, ddof=1)) @ W, "divides by n - 1", "divide by n"),
     ],
 )
@@ -107,6 +145,13 @@ def test_wrong_projections_get_their_hint(answer, mistake, words):
     result = ch01.project(answer)
     assert (result.status, result.mistake) == ("failed", mistake)
     assert words in result.message
+
+
+def test_a_projection_that_stops_or_drops_an_axis_for_one_new_row_fails():
+    def squeezed(X, W, new):
+        return np.squeeze(standardised(new, X.mean(0), X.std(0)) @ W)
+
+    assert ch01.project(squeezed).status == "failed"
 
 
 def test_a_projection_by_a_fitted_scaler_passes():
@@ -123,6 +168,7 @@ def test_a_projection_by_a_fitted_scaler_passes():
         ),
         (lambda models, _, val: min(models, key=lambda r: models[r].score(*val)), "the lowest total", "argmax"),
         (lambda models, _, val: max(m.score(*val) for m in models.values()), "the total itself", "the ridge"),
+        (lambda models, _, val: np.argmax([m.score(*val) for m in models.values()]), "the position", "position"),
     ],
 )
 def test_wrong_ridges_get_their_hint(choose, mistake, words):

@@ -45,6 +45,16 @@ rank = Exercise(
             lambda s, r: int(np.flatnonzero(r[np.argsort(-s, kind="stable")])[0]),
         ),
         Mistake(
+            "position in an unstable sort",
+            "the position after sorting depends on the order in which equal scores happened to stand. Count instead.",
+            lambda s, r: int(np.flatnonzero(r[np.argsort(-s)])[0]),
+        ),
+        Mistake(
+            "lowest first",
+            "you count the items that score at most as much. Higher is closer everywhere in this course: >=.",
+            lambda s, r: int((~r & (s <= s[r].max())).sum()),
+        ),
+        Mistake(
             "worst right answer",
             "you take the right answer with the lowest score. One right answer on top is enough: take the best.",
             lambda s, r: int((~r & (s >= s[r].min())).sum()),
@@ -56,10 +66,10 @@ rank = Exercise(
 
 
 def _many_right(rng: np.random.Generator) -> tuple:
-    relevant = rng.random((7, 12)) < 0.25
+    relevant = rng.random((3, 5)) < 0.3
     relevant[:, 0] = True
     relevant[0, :3] = True
-    return rng.normal(size=(7, 12)), relevant, int(rng.integers(2, 6))
+    return rng.permutation(15).reshape(3, 5) / 10, relevant, int(rng.integers(1, 4))
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
@@ -109,8 +119,24 @@ recall_at_k = Exercise(
             "several right answers of one query count several times. A query is found or not: at most one hit each.",
             lambda s, r, k: float(_found(s, r, k).mean()),
         ),
+        Mistake(
+            "all right answers",
+            "you ask whether ALL of the right answers are among the first K. Any one of them is enough.",
+            lambda s, r, k: float((_found(s, r, k) == r.sum(axis=1)).mean()),
+        ),
+        Mistake(
+            "only the first right answer",
+            "you look up one right answer a query, the first in its row. Any of them among the first K is a hit.",
+            lambda s, r, k: float(np.mean([right.argmax() in top for right, top in zip(r, _top(s, k), strict=True)])),
+        ),
+        Mistake(
+            "hits, not their share",
+            "you return the number of queries with a hit. R@K is their share: divide by the number of queries.",
+            lambda s, r, k: _recall_at_k(s, r, k) * len(s),
+        ),
     ),
     well_done="One right answer among the first K is a hit, however many there are.",
+    trials=20,
 )
 
 
@@ -142,8 +168,9 @@ average_precision = Exercise(
     mistakes=(
         Mistake(
             "always divides by hits",
-            "you divide by the hits among the first k whatever `normalise` says. That rewards a ranking for finding "
-            'little: one hit on top and nothing more scores 1. Only "hits" does so; see the table above.',
+            "you divide by the hits among the first k whatever `normalise` says, or you counted R on the cut ranking. "
+            "That rewards a ranking for finding little: one hit on top and nothing more scores 1. R counts the right "
+            "answers of the whole ranking.",
             lambda r, k, how: _average_precision(r, k, "hits"),
         ),
         Mistake(
@@ -155,8 +182,31 @@ average_precision = Exercise(
             "precision at every position",
             "you add the precision at every position. Add it only at positions that hold a right answer.",
             lambda r, k, how: float(
-                (np.cumsum(r[:k]) / np.arange(1, k + 1)).sum()
+                (np.cumsum(r[:k]) / np.arange(1, len(r[:k]) + 1)).sum()
                 / {"hits": max(int(r[:k].sum()), 1), "min": min(k, int(r.sum())), "total": int(r.sum())}[how]
+            ),
+        ),
+        Mistake(
+            "min is always k",
+            'for "min" you always divide by k. It is the smaller of k and R: with R < k, all right answers found first '
+            "must score 1.",
+            lambda r, k, how: _precision_sum(r, k)[0] / k if how == "min" else _average_precision(r, k, how),
+        ),
+        Mistake(
+            "no hit is not a number",
+            "without a hit among the first k you divide 0 by 0, which is nan. It is 0, whatever `normalise` says.",
+            lambda r, k, how: _average_precision(r, k, how) if how != "hits" or r[:k].any() else float("nan"),
+        ),
+        Mistake(
+            "hits and total swapped",
+            '"hits" and "total" are exchanged: "hits" are those among the first k, "total" is R of the whole ranking.',
+            lambda r, k, how: _average_precision(r, k, {"hits": "total", "total": "hits"}.get(how, how)),
+        ),
+        Mistake(
+            "max for min",
+            'for "min" you divide by the larger of k and R. It is the smaller one.',
+            lambda r, k, how: (
+                _precision_sum(r, k)[0] / max(k, int(r.sum())) if how == "min" else _average_precision(r, k, how)
             ),
         ),
         Mistake(
@@ -166,5 +216,10 @@ average_precision = Exercise(
         ),
     ),
     well_done="You can now read a table of mAP and ask which of the three it shows.",
+    always=tuple(
+        (np.array(relevance, dtype=bool), k, normalise)
+        for normalise in ("hits", "min", "total")
+        for relevance, k in [([0, 0, 0, 1], 2), ([1, 0, 1, 0, 0, 0], 5), ([0, 1, 1], 5)]  # no hit; R < k; n < k
+    ),
     trials=24,
 )

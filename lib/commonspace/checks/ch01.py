@@ -38,8 +38,8 @@ def _signs_aside(answer, X, Y, X_new, Y_new, k) -> tuple:
     return a * sign, b * sign
 
 
-def _slip(*, power: float = -0.5, own_mean: bool = False, by_n: bool = False, transposed: bool = False):
-    """CCA with one slip: the power of C used to whiten, rows centred by their own mean, ..."""
+def _slip(*, power=-0.5, own_mean=False, by_n=False, transposed=False, centred=True):
+    """CCA by symmetric whitening with one slip: the power of C used to whiten, rows centred by their own mean, ..."""
 
     def answer(X, Y, X_new, Y_new, k):
         C = np.cov(np.hstack([X, Y]), rowvar=False, bias=by_n)
@@ -48,7 +48,26 @@ def _slip(*, power: float = -0.5, own_mean: bool = False, by_n: bool = False, tr
         U, _, Vt = np.linalg.svd(Wx @ C[:p, p:] @ Wy)
         V = Vt if transposed else Vt.T
         mx, my = (X_new.mean(axis=0), Y_new.mean(axis=0)) if own_mean else (X.mean(axis=0), Y.mean(axis=0))
+        if not centred:
+            mx, my = 0, 0
         return (X_new - mx) @ Wx @ U[:, :k], (Y_new - my) @ Wy @ V[:, :k]
+
+    return answer
+
+
+def _cholesky_slip(*, inverse_transposed=True, transposed=False, whitened_weights=True):
+    """CCA by Cholesky whitening with one slip."""
+
+    def answer(X, Y, X_new, Y_new, k):
+        C = np.cov(np.hstack([X, Y]), rowvar=False)
+        p = X.shape[1]
+        Wx, Wy = (np.linalg.inv(np.linalg.cholesky(block)) for block in (C[:p, :p], C[p:, p:]))
+        if inverse_transposed:
+            Wx, Wy = Wx.T, Wy.T
+        U, _, Vt = np.linalg.svd(Wx.T @ C[:p, p:] @ Wy)
+        V = Vt if transposed else Vt.T
+        A, B = (Wx @ U, Wy @ V) if whitened_weights else (U, V)
+        return (X_new - X.mean(axis=0)) @ A[:, :k], (Y_new - Y.mean(axis=0)) @ B[:, :k]
 
     return answer
 
@@ -87,6 +106,32 @@ cca = Exercise(
             _slip(transposed=True),
         ),
         Mistake(
+            "V not transposed, Cholesky",
+            "numpy's svd returns V transposed: the directions of Y are columns of Vt.T, not of Vt.",
+            _cholesky_slip(transposed=True),
+        ),
+        Mistake(
+            "L^-1 for L^-T",
+            "you whiten with inv(L), but W = inv(L).T. Check that W.T @ C @ W is the identity.",
+            _cholesky_slip(inverse_transposed=False),
+        ),
+        Mistake(
+            "U for W U",
+            "you multiply the rows by U and V. These live in whitened coordinates: the weights are A = W_x U and "
+            "B = W_y V.",
+            _cholesky_slip(whitened_weights=False),
+        ),
+        Mistake(
+            "not centred",
+            "you do not subtract the training means from the new rows.",
+            _slip(centred=False),
+        ),
+        Mistake(
+            "the training rows",
+            "you return the variates of the training rows. Asked for are those of X_new and Y_new, one row each.",
+            lambda X, Y, X_new, Y_new, k: _by_eigenproblem(X, Y, X, Y, k),
+        ),
+        Mistake(
             "divides by n",
             "the covariances divide by n. The course divides by n - 1, as numpy.cov does; your variates are off by the "
             "factor sqrt(n / (n - 1)).",
@@ -98,8 +143,8 @@ cca = Exercise(
 
 
 def _weights_and_new_rows(rng: np.random.Generator) -> tuple:
-    X, _ = _two_views(rng, 40, 4, 4, 2, 1.0)
-    return X[:34], rng.normal(size=(4, 2)), X[34:] + rng.normal(size=4)
+    X, _ = _two_views(rng, 30 + rng.choice([1, 4]), 3, 3, 2, 1.0)  # one new row, or four
+    return X[:30], rng.normal(size=(3, 2)), X[30:] + rng.normal(size=3)
 
 
 def _project(X_train, weights, X_new) -> np.ndarray:
@@ -127,9 +172,30 @@ project = Exercise(
             lambda X, W, new: ((new - new.mean(axis=0)) / new.std(axis=0)) @ W,
         ),
         Mistake(
+            "a scaler of its own",
+            "you fit the scaler to the new rows. Mean and deviation: both were learned from the training rows and belong "
+            "to the weights.",
+            lambda X, W, new: ((new - new.mean(axis=0)) / (new.std(axis=0) + (new.std(axis=0) == 0))) @ W,
+        ),
+        Mistake(
             "own mean",
             "you centre the new rows by their own mean. A man alone would land at 0 whatever he does.",
             lambda X, W, new: ((new - new.mean(axis=0)) / X.std(axis=0)) @ W,
+        ),
+        Mistake(
+            "one number for all columns",
+            "you take one mean and one deviation over all columns. Each column has its own: axis=0.",
+            lambda X, W, new: ((new - X.mean()) / X.std()) @ W,
+        ),
+        Mistake(
+            "neither",
+            "you multiply the new rows as they are. The weights belong to standardised columns.",
+            lambda X, W, new: new @ W,
+        ),
+        Mistake(
+            "training and new rows together",
+            "you take mean and deviation over training and new rows together. Then every new row changes all others.",
+            lambda X, W, new: ((new - np.vstack([X, new]).mean(axis=0)) / np.vstack([X, new]).std(axis=0)) @ W,
         ),
         Mistake(
             "not scaled",
@@ -148,6 +214,7 @@ project = Exercise(
         ),
     ),
     well_done="What was learned from the training rows stays fixed for every row that comes after.",
+    trials=16,
 )
 
 _RIDGES = (0.0, 0.01, 0.1, 1.0, 100.0)
@@ -191,6 +258,11 @@ _ridge_mistakes = (
         "the total itself",
         "you return the best total correlation. The exercise asks for the ridge that reaches it.",
         lambda X, Y, Xv, Yv, ridges, k: max(_totals(X, Y, Xv, Yv, ridges, k)),
+    ),
+    Mistake(
+        "the position",
+        "you return the position of the best ridge in the list. The exercise asks for the ridge: ridges[...].",
+        lambda X, Y, Xv, Yv, ridges, k: int(np.argmax(_totals(X, Y, Xv, Yv, ridges, k))),
     ),
 )
 
