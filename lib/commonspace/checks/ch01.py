@@ -173,8 +173,8 @@ project = Exercise(
         ),
         Mistake(
             "a scaler of its own",
-            "you fit the scaler to the new rows. Mean and deviation: both were learned from the training rows and belong "
-            "to the weights.",
+            "you fit the scaler to the new rows. Mean and deviation: both were learned from the training rows, and "
+            "belong to the weights.",
             lambda X, W, new: ((new - new.mean(axis=0)) / (new.std(axis=0) + (new.std(axis=0) == 0))) @ W,
         ),
         Mistake(
