@@ -195,7 +195,7 @@ def check_pillow() -> Finding:
     if not features.check("raqm"):
         mend = _pip(_wanted("pillow"), options=f"{REINSTALL}--only-binary=:all: ")
         if shutil.which("apt-get"):
-            mend = _apt_get("libfribidi0") + f"   # and if that is there already: {mend}"
+            mend = _apt_get("libfribidi0")
         return Finding("pillow", FAIL, f"{__version__} without raqm, which joined emoji need", mend)
     return Finding("pillow", OK, f"{__version__} with raqm {features.version('raqm')}")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import commonspace  # noqa: F401  its guard lets transformers import torchvision
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def tiny_clip(tmp_path):
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
-
-    import commonspace  # noqa: F401  its guard lets transformers import torchvision
 
     letters = [chr(c) for c in range(33, 127)]
     vocabulary = [*letters, *[f"{letter}</w>" for letter in letters], "<|startoftext|>", "<|endoftext|>"]
