@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 CHAPTER ?=
+WHAT ?=
 LIMIT ?= 1800
 LAB_FLAGS ?=
 
@@ -18,7 +19,7 @@ export $(shell sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' $(PINS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data run test lab notebooks evidence stubs doctor lint format clean
+.PHONY: help setup data run test lab notebooks evidence bench stubs doctor lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -52,6 +53,9 @@ notebooks: setup data  ## run the notebooks and keep their outputs, for the comm
 
 evidence: setup data  ## run the chapters at full size, record results/ and the README's tables (CHAPTER=01 for one)
 	@$(PY) -m tools.evidence $(ONE)
+
+bench: setup  ## time the library beside its peers at equal results, and record it (WHAT=cca for one)
+	@for file in $(if $(WHAT),benchmarks/bench_$(WHAT).py,$(sort $(wildcard benchmarks/bench_*.py))); do $(PY) $$file || exit 1; done
 
 stubs: setup  ## cut the exercises' stubs from the solutions into the chapters
 	@$(PY) -m tools.stubs

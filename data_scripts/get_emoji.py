@@ -7,32 +7,27 @@
 It draws each emoji once, at the size of the font's bitmaps, and takes about 15 seconds. Run twice, it does nothing.
 """
 
-import argparse
-import errno
 import io
 import os
 import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections import Counter
 from pathlib import Path
 
-from commonspace.data import files
 from commonspace.data.download import (
     DataError,
     extract,
-    fetch,
     new_file,
     new_folder,
-    problems,
     read_manifest,
     sha256,
     write_manifest,
 )
 from commonspace.data.emoji_tables import Entry, families, has_skin_tone, key, read_annotations, read_table
+from commonspace.data.script import Script, Source, facts_size, unpacked
 
 ABOUT = """\
 Emoji: 3,655 drawings and their names in about 140 languages and regions
@@ -121,22 +116,17 @@ def below(folder: Path, work: Path) -> dict[str, Path]:
     return found
 
 
-def downloaded(missing: list[str], keep: Path, work: Path, mirror: str | None) -> dict[str, Path]:
-    """Fetch what is missing into ``keep``; what does not serve is thrown away again. Raises DataError."""
-    for what in missing:
-        url, digest = DOWNLOADS[what]
-        name = url.rsplit("/", 1)[1]
-        url = f"{mirror.rstrip('/')}/{name}" if mirror else url
-        print(f"  fetching {url}", flush=True)
-        fetch(url, keep / name, digest)
+def downloaded(missing: list[str], source: Source) -> dict[str, Path]:
+    """Fetch what is missing; what does not serve is thrown away again. Raises DataError."""
+    paths = {what: source.download(*DOWNLOADS[what]) for what in missing}
     try:
-        found = below(keep, work)
+        found = below(source.keep, source.work)
     except DataError:
-        shutil.rmtree(keep)
+        shutil.rmtree(source.keep)
         raise
     for what in missing:
         if what not in found:
-            (keep / DOWNLOADS[what][0].rsplit("/", 1)[1]).unlink()
+            paths[what].unlink()
     return {what: path for what, path in found.items() if what in missing}
 
 
@@ -164,17 +154,14 @@ def remedy(missing: list[str]) -> str:
     return by_hand
 
 
-def gather(source: Path | None, keep: Path, work: Path, mirror: str | None) -> dict[str, Path]:
+def gather(source: Source) -> dict[str, Path]:
     """The font, the table and the folder of names. Raises DataError that names the command which helps."""
-    if source is not None:
-        if not source.exists():
-            raise DataError(f"--from {source}: there is no such folder or archive")
-        if source.is_file():
-            extract(source, work / "given")
-        found = below(work / "given" if source.is_file() else source, work)
+    need_raqm()
+    if source.given is not None:
+        found = below(unpacked(source.given, source.work), source.work)
         if lacking := [WHAT[what] for what in SYSTEM if what not in found]:
             raise DataError(
-                f"--from {source} lacks {' and '.join(lacking)} (sources: --help); put it there and run again"
+                f"--from {source.given} lacks {' and '.join(lacking)} (sources: --help); put it there and run again"
             )
         return found
     found = on_system()
@@ -185,7 +172,7 @@ def gather(source: Path | None, keep: Path, work: Path, mirror: str | None) -> d
         return found
     reason = ""
     try:
-        found |= downloaded(missing, keep, work, mirror)
+        found |= downloaded(missing, source)
     except DataError as error:
         reason = str(error)
     missing = [what for what in SYSTEM if what not in found]
@@ -242,7 +229,7 @@ def draw(entries: list[Entry], font_path: Path):
     return pixels
 
 
-def prepare(sources: dict[str, Path], folder: Path) -> None:
+def prepare(sources: dict[str, Path], folder: Path, work: Path) -> None:
     """Check the sources, draw, and write the folder, all or nothing. Raises DataError."""
     import numpy as np
 
@@ -287,7 +274,7 @@ def prepare(sources: dict[str, Path], folder: Path) -> None:
 # ---- what a reader can compare -------------------------------------------------------------------------------------
 
 
-def statistics(folder: Path) -> str:
+def statistics(folder: Path) -> list[tuple[str, str]]:
     """Numbers of the prepared data; the expected ones are at the end of this file."""
     import numpy as np
 
@@ -301,7 +288,7 @@ def statistics(folder: Path) -> str:
     family = families(entries, picture)
     sizes = Counter(family[i] for i in plain)
     known = {True: "the known file", False: "another version than we checked with"}
-    rows = [
+    return [
         ("emoji", f"{len(entries):,}"),
         ("without skin tones", f"{len(plain):,}"),
         ("groups, subgroups", f"{len({e.group for e in entries})}, {len({e.subgroup for e in entries})}"),
@@ -312,58 +299,14 @@ def statistics(folder: Path) -> str:
         ("font", f"revision {manifest['font']['revision']}, {manifest['font']['glyphs']:,} glyphs"),
         ("table", known[manifest["table_is_15_0"]]),
         ("English names", known[manifest["names_are_cldr_41"]]),
-        ("size", f"{sum(f['bytes'] for f in manifest['files'].values()) / 1e6:.1f} MB"),
+        facts_size(manifest),
     ]
-    return "\n".join(f"  {name:<30}{value}" for name, value in rows)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Prepare or verify; returns the exit code. Raises DataError, OSError."""
-    home = arguments.root if arguments.root is not None else files.cache_dir()
-    folder = home / "emoji"
-    found = problems(folder) if folder.exists() else ["nothing is prepared"]
-    if arguments.verify:
-        print(f"{files.shown(folder)}: {'; '.join(found) or 'all files are as they were written'}")
-        return 1 if found else 0
-    print(ABOUT, flush=True)
-    if not found:
-        print(f"Already in {files.shown(folder)}; nothing to do.\n{statistics(folder)}")
-        return 0
-    if folder.exists():
-        print(f"{files.shown(folder)} is made anew: {'; '.join(found)}")
-    home.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(home).free) < NEEDED_MB * 1_000_000:
-        raise DataError(f"{files.shown(home)} has {free / 1e6:.0f} MB free, {NEEDED_MB} are needed while preparing")
-    need_raqm()
-    keep = home / "downloads" / "emoji"
-    with tempfile.TemporaryDirectory(prefix=".emoji-", dir=home) as work:
-        sources = gather(arguments.source, keep, Path(work), arguments.mirror)
-        try:
-            prepare(sources, folder)
-        finally:  # prepared, or found wanting: either way the downloads have served
-            shutil.rmtree(keep, ignore_errors=True)
-    print(f"In {files.shown(folder)}:\n{statistics(folder)}")
-    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     urls = "sources by hand, all three into one folder:\n  " + "\n  ".join(url for url, _ in DOWNLOADS.values())
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=urls, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, help="prepare in ROOT/emoji (default: $COMMONSPACE_CACHE/emoji)")
-    parser.add_argument("--from", dest="source", type=Path, help="a local folder or archive that holds the sources")
-    parser.add_argument("--mirror", metavar="URL", help="fetch the same files from this address instead")
-    parser.add_argument("--verify", action="store_true", help="check the prepared files; exit code 1 if one is altered")
-    try:
-        return run(parser.parse_args(argv))
-    except (DataError, ValueError) as error:
-        print(f"get_emoji: {error}", file=sys.stderr)
-    except OSError as error:
-        hint = f"; free {NEEDED_MB} MB and run again" if error.errno == errno.ENOSPC else ""
-        print(f"get_emoji: {error.strerror or error}; nothing was left half-written{hint}", file=sys.stderr)
-    return 1
+    return Script("emoji", __doc__, urls, ABOUT, NEEDED_MB, gather, prepare, statistics).main(argv)
 
 
 if __name__ == "__main__":

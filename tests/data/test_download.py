@@ -14,7 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from commonspace.data import download
-from commonspace.data.download import DataError, extract, fetch, new_file, new_folder, problems, write_manifest
+from commonspace.data.download import (
+    DataError,
+    extract,
+    fetch,
+    mendable,
+    new_file,
+    new_folder,
+    problems,
+    write_manifest,
+)
 
 
 class Server:
@@ -243,6 +252,31 @@ def test_a_damaged_manifest_is_named(tmp_path, text):
     assert problems(tmp_path) == ["manifest.json is damaged"]
 
 
+def test_by_size_leaves_the_contents_alone(tmp_path):
+    (tmp_path / "large").write_bytes(b"12345")
+    write_manifest(tmp_path)
+    (tmp_path / "large").write_bytes(b"12346")
+    assert problems(tmp_path, by_size=["large"]) == []
+    (tmp_path / "large").write_bytes(b"123456")
+    assert problems(tmp_path, by_size=["large"]) == ["large is altered: 6 bytes, 5 were written"]
+
+
+def test_mendable_names_the_folder_and_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    (tmp_path / "a").write_bytes(b"12345")
+    with mendable(tmp_path, "get it"):  # put there by hand: no manifest
+        pass
+    with (
+        pytest.raises(ValueError, match=rf"^{tmp_path.name}: the reason. Mend it with\n  get it$"),
+        mendable(tmp_path, "get it"),
+    ):
+        raise ValueError("the reason")
+    write_manifest(tmp_path)
+    (tmp_path / "a").write_bytes(b"123")
+    with pytest.raises(ValueError, match="a is altered"), mendable(tmp_path, "get it"):
+        pytest.fail("read although altered")
+
+
 # ---- archives ------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +318,15 @@ def test_an_archive_is_unpacked(tmp_path, name):
     members = [("d/", None), ("d/e/f.txt", b"text"), ("g.bin", os.urandom(100_000)), ("last.zip", inner.getvalue())]
     extract(archive_of(tmp_path / name, members), tmp_path / "out")
     assert written(tmp_path / "out") == dict(members[1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_files_named_are_unpacked(tmp_path, name):
+    archive = archive_of(tmp_path / name, [("d/", None), ("d/a.txt", b"1"), ("d/e/b.txt", bytes(9000)), ("b", b"2")])
+    extract(archive, tmp_path / "out", limit=10, names=["a.txt", "b"])
+    assert written(tmp_path / "out") == {"d/a.txt": b"1", "b": b"2"}
+    with pytest.raises(DataError, match="would land outside"):
+        extract(archive_of(tmp_path / name, [("a.txt", b"1"), ("../b", b"2")]), tmp_path / "new", names=["a.txt"])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,8 @@ from sklearn.model_selection import GridSearchCV
 
 from commonspace.data import digits_halves, linnerud
 from commonspace.models import CCA
-from commonspace.models.cca import paired_correlations, whitening
+from commonspace.models._rows import paired_correlations
+from commonspace.models.cca import joint_covariance, top_singular, whitening
 
 SEEDS = [0, 1, 2]
 
@@ -122,6 +123,39 @@ def test_null_directions_are_dropped(n, d, rank):
     np.testing.assert_allclose(W.T @ np.cov(rows, rowvar=False) @ W, np.eye(W.shape[1]), atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [9, 2048, 5000])
+def test_the_covariance_by_blocks_keeps_its_digits(n):
+    """Columns whose mean is a million times their spread, over no, one and several block borders."""
+    X, Y = views(n, n=n)
+    X, Y = 1e6 + X / X.std(axis=0), Y / Y.std(axis=0) - 1e6
+    expected = np.cov(np.hstack([X, Y]), rowvar=False)
+    np.testing.assert_allclose(joint_covariance(X, Y, X.mean(axis=0), Y.mean(axis=0)), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (6, 6)])
+@pytest.mark.parametrize("smallest", [0.5, 1e-9])
+def test_the_largest_singular_values_and_vectors(seed, shape, smallest):
+    """Also where the squares of the values would have lost the last of them."""
+    rng = np.random.default_rng(seed)
+    U, V = linalg.qr(rng.normal(size=(shape[0], 5)), mode="economic")[0], linalg.qr(rng.normal(size=(shape[1], 5)))[0]
+    values = np.array([1.0, 0.9, 0.7, 0.6, smallest])
+    T = U * values @ V[:, :5].T
+    for k in (1, 3, 5):
+        left, s, right = top_singular(T, k)
+        np.testing.assert_allclose(s, values[:k], rtol=1e-6)
+        np.testing.assert_allclose(left.T @ left, np.eye(k), atol=1e-8)
+        np.testing.assert_allclose(right.T @ right, np.eye(k), atol=1e-8)
+        np.testing.assert_allclose(left.T @ T @ right, np.diag(s), atol=1e-12)
+
+
+def test_the_wider_view_may_be_the_second():
+    X, Y = views(0)
+    one, other = CCA(4, 0.1).fit(X, Y), CCA(4, 0.1).fit(Y, X)
+    np.testing.assert_allclose(one.correlations_, other.correlations_, atol=1e-12)
+    np.testing.assert_allclose(np.abs(one.transform(X)), np.abs(other.transform(Y, X)[1]), atol=1e-9)
+
+
 def test_constant_columns_and_copies_change_nothing():
     X, Y = views(3)
     more = np.hstack([X, np.full((len(X), 1), 7.0), X[:, :2], X[:, :1] + 3 * X[:, 1:2]])
@@ -228,6 +262,8 @@ def with_nan() -> np.ndarray:
         (GOOD, GOOD[:19], "X has 20 rows and Y has 19"),
         (np.full((20, 4), 0.1), GOOD, "every column of X is constant"),
         (GOOD, np.full((20, 3), 1e9), "every column of Y is constant"),
+        (np.full((3, 4), 0.1), GOOD[:3], "every column of X is constant"),
+        (np.where(GOOD == GOOD[7, 2], [[np.inf]], GOOD) * [1, 1, 1, -1], GOOD, "X has NaN or infinite.*row 7"),
         ([["a", "b"]] * 20, GOOD, "X must be numbers"),
     ],
 )

@@ -10,9 +10,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
+
+from commonspace.data.files import shown
 
 MANIFEST = "manifest.json"
 
@@ -103,8 +105,11 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     return manifest
 
 
-def problems(folder: str | os.PathLike) -> list[str]:
-    """What differs from the manifest, one line a file: ``x is missing``, ``x is altered: ...``; else empty."""
+def problems(folder: str | os.PathLike, by_size: Collection[str] = ()) -> list[str]:
+    """What differs from the manifest, one line a file: ``x is missing``, ``x is altered: ...``; else empty.
+
+    Of the files ``by_size`` only the size is compared, where reading them all would make a loader slow.
+    """
     try:
         files = read_manifest(folder)["files"]
     except DataError as error:
@@ -116,9 +121,24 @@ def problems(folder: str | os.PathLike) -> list[str]:
             found.append(f"{name} is missing")
         elif path.stat().st_size != facts["bytes"]:
             found.append(f"{name} is altered: {path.stat().st_size:,} bytes, {facts['bytes']:,} were written")
-        elif sha256(path) != facts["sha256"]:
+        elif name not in by_size and sha256(path) != facts["sha256"]:
             found.append(f"{name} is altered: its size is right, its SHA-256 is not")
     return found
+
+
+@contextlib.contextmanager
+def mendable(folder: str | os.PathLike, command: str, by_size: Collection[str] = ()) -> Iterator[None]:
+    """Around a loader's reading of a folder: a ValueError in the block names the folder and the command that mends it.
+
+    The folder is compared with its manifest first, if it has one: files put there by hand have none.
+    """
+    try:
+        found = problems(folder, by_size) if (Path(folder) / MANIFEST).exists() else []
+        if found:
+            raise ValueError("; ".join(found))
+        yield
+    except ValueError as error:
+        raise ValueError(f"{shown(folder)}: {error}. Mend it with\n  {command}") from None
 
 
 def _continue_download(url: str, part: Path) -> None:
@@ -197,8 +217,10 @@ def _refuse(archive: Path, name: str, why: str) -> None:
     raise DataError(f"{archive.name} is refused: {name!r} {why}. Nothing was unpacked")
 
 
-def extract(archive: str | os.PathLike, folder: str | os.PathLike, limit: int = 4 << 30) -> None:
-    """Unpack a zip or tar archive below ``folder``.
+def extract(
+    archive: str | os.PathLike, folder: str | os.PathLike, limit: int = 4 << 30, names: Collection[str] | None = None
+) -> None:
+    """Unpack a zip or tar archive below ``folder``; with ``names``, the files of these names alone.
 
     The whole archive is refused, before anything is written, if one entry is not a plain file or folder, would land
     outside, or the files together exceed ``limit`` bytes. Raises DataError, also for a damaged archive.
@@ -226,6 +248,8 @@ def extract(archive: str | os.PathLike, folder: str | os.PathLike, limit: int = 
                 path = PurePosixPath(name)
                 if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
                     _refuse(archive, name, "would land outside the folder")
+            if names is not None:
+                entries = [entry for entry in entries if not entry[2] and PurePosixPath(entry[0]).name in names]
             total = sum(size for _, size, _, _, _ in entries)
             if total > limit:
                 raise DataError(f"{archive.name} is refused: it unpacks to {total:,} bytes, {limit:,} are allowed")

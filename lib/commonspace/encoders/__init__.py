@@ -1,6 +1,13 @@
-"""Pixels or tokens to features."""
+"""Pixels, tokens or features to features.
 
-from commonspace.encoders.image import PixelFeatures
-from commonspace.encoders.text import Bert
+But for PixelFeatures, every encoder is a torch module that is called with a batch and gives (B, out_dim), with
+``out_dim`` an attribute. Its ``config`` is a dict that JSON can hold and that `build_encoder` takes; what it learned is
+in its state dict.
+"""
 
-__all__ = ["Bert", "PixelFeatures"]
+from commonspace.encoders.build import Sequence, build_encoder
+from commonspace.encoders.image import PixelFeatures, ResNet, SmallConvNet
+from commonspace.encoders.mlp import MLP
+from commonspace.encoders.text import BagOfWords, Bert
+
+__all__ = ["MLP", "BagOfWords", "Bert", "PixelFeatures", "ResNet", "Sequence", "SmallConvNet", "build_encoder"]

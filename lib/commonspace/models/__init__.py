@@ -1,5 +1,8 @@
 """Models that bring images and texts into one space. One paper, one file."""
 
 from commonspace.models.cca import CCA
+from commonspace.models.deep_cca import DeepCCA
+from commonspace.models.kernel_cca import KernelCCA
+from commonspace.models.semantic_matching import SemanticMatching
 
-__all__ = ["CCA"]
+__all__ = ["CCA", "DeepCCA", "KernelCCA", "SemanticMatching"]

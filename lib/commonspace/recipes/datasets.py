@@ -1,0 +1,124 @@
+"""The data sets a recipe can be run on, by name: training, validation and test pairs."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from commonspace.data import PairedFeatures, PairedSamples, digits_halves
+
+Pairs = PairedFeatures | PairedSamples
+
+
+@dataclass(frozen=True)
+class Splits:
+    """``validation`` may be None: the last epoch is then taken.
+
+    ``relevant``: (n_test, n_test) bool where more than the paired item is right (identical titles), else None."""
+
+    train: Pairs
+    validation: Pairs | None
+    test: Pairs
+    relevant: torch.Tensor | None = None
+
+
+def names() -> list[str]:
+    """The data sets there are."""
+    return sorted(_LOADERS)
+
+
+def load(name: str, seed: int = 0) -> Splits:
+    """The data set ``name``; ``seed`` draws what its owners left open. Raises ValueError for an unknown name."""
+    if name not in _LOADERS:
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no data set is called {name!r}; there are {', '.join(names())}{hint}")
+    return _LOADERS[name](seed)
+
+
+def views(pairs: Pairs) -> tuple:
+    """(images, texts) of either container."""
+    return (pairs.image, pairs.text) if isinstance(pairs, PairedFeatures) else (pairs.images, pairs.texts)
+
+
+def as_features(splits: Splits, n_components: int = 128) -> Splits:
+    """Pictures and texts as feature rows, for models that read only these; feature rows are left as they are.
+
+    A picture becomes its principal components at 24x24 and a colour histogram, a text the leading singular components
+    of its TF-IDF vector: ``n_components`` of each, fitted to the training pairs.
+    """
+    if isinstance(splits.train, PairedFeatures):
+        return splits
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from commonspace.encoders import PixelFeatures
+
+    images, texts = views(splits.train)
+    sample = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:5000]
+    pixels = PixelFeatures(n_components, size=24).fit(images[sample])
+    tfidf = TfidfVectorizer(min_df=2).fit(texts)
+    words = TruncatedSVD(n_components, random_state=0).fit(tfidf.transform(texts))
+
+    def of(pairs: Pairs | None) -> PairedFeatures | None:
+        if pairs is None:
+            return None
+        images, texts = views(pairs)
+        rows = [
+            pixels.transform(images[torch.arange(i, min(i + 2000, len(images)))]) for i in range(0, len(images), 2000)
+        ]
+        text = torch.from_numpy(words.transform(tfidf.transform(texts))).float()
+        return PairedFeatures(torch.cat(rows), text, pairs.label, pairs.classes)
+
+    return Splits(of(splits.train), of(splits.validation), of(splits.test), splits.relevant)
+
+
+def _held_out(train: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    cut = round(share * len(train))
+    return train[order[cut:]], train[order[:cut]]
+
+
+def _digits(seed: int) -> Splits:
+    """1,300 training pairs, none for validation, and 497 test pairs."""
+    train, test = digits_halves(1300, seed)
+    return Splits(train, None, test)
+
+
+def _emoji(seed: int) -> Splits:
+    """Pixel features and sentence vectors of the 1,870 emoji, family split."""
+    from commonspace.data import Emoji
+    from commonspace.encoders import Bert, PixelFeatures
+
+    parts = Emoji().split("family", seed)
+    pixels, words = PixelFeatures().fit(parts[0].images), Bert()
+    return Splits(
+        *(PairedFeatures(pixels.transform(p.images), words.encode(p.texts), p.label, p.classes) for p in parts)
+    )
+
+
+def _wikipedia(seed: int) -> Splits:
+    """The official 693 test pairs; 10 % of the 2,173 training pairs, drawn by the seed, for validation."""
+    from commonspace.data import Wikipedia
+
+    wikipedia = Wikipedia()
+    return Splits(*_held_out(wikipedia.train, 0.1, seed), wikipedia.test)
+
+
+def _fashion_products(seed: int) -> Splits:
+    """Photos and titles, split by title; the test gallery is the pool of 1,000, identical titles all relevant."""
+    from commonspace.data import FashionProducts
+
+    products = FashionProducts()
+    train, validation, _ = products.split()
+    pool, relevant = products.pool()
+    return Splits(train, validation, pool, relevant)
+
+
+_LOADERS: dict[str, Callable[[int], Splits]] = {
+    "digits": _digits,
+    "emoji": _emoji,
+    "wikipedia": _wikipedia,
+    "fashion-products": _fashion_products,
+}
