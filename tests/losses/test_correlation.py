@@ -211,6 +211,17 @@ def test_constant_outputs_neither_count_nor_get_a_gradient():
     assert grad_a[:, 3:].abs().max() > 1e-4
 
 
+def test_where_the_trace_norm_has_a_kink_the_gradient_is_the_smallest():
+    """Of 6 outputs 3 are dead, so 3 correlations are 0, and their directions in the living view are arbitrary."""
+    a, b = pairs(6, 60, 6, 6)
+    a[:, 3:] = 0.0
+    _, grad_a, grad_b = gradients(correlation_loss, a, b)
+    _, living_a, living_b = gradients(correlation_loss, a[:, :3], b)
+    assert grad_a[:, 3:].abs().max() < 1e-12
+    torch.testing.assert_close(grad_a[:, :3], living_a)
+    torch.testing.assert_close(grad_b, living_b)
+
+
 def test_identical_views_correlate_fully():
     a, _ = pairs(0)
     assert correlation_loss(a, a, ridge=0.0).item() == pytest.approx(-5.0, abs=1e-9)
@@ -238,6 +249,16 @@ def test_float32_is_as_good_as_its_inputs(seed, shape, form):
     exact = gradients(correlation_loss, a.double(), b.double(), form=form)
     for ours, theirs in zip(gradients(correlation_loss, a, b, form=form), exact, strict=True):
         assert (ours.double() - theirs).norm() < 1e-3 * theirs.norm()
+
+
+@pytest.mark.filterwarnings("ignore:batch of")
+@pytest.mark.parametrize("form", FORMS)
+def test_float32_is_left_for_float64_where_it_would_not_do(form):
+    """Fewer pairs than outputs of variance some 100s: in float32 the value would be wrong in its third figure."""
+    a, b = (10 * x for x in pairs(0, 64, 128, 128, dtype=torch.float32))
+    exact = gradients(correlation_loss, a.double(), b.double(), form=form)
+    for ours, theirs in zip(gradients(correlation_loss, a, b, form=form), exact, strict=True):
+        assert (ours.double() - theirs).norm() < 1e-5 * theirs.norm()
 
 
 @pytest.mark.parametrize("form", FORMS)
