@@ -195,9 +195,8 @@ class KernelCCA(BaseEstimator):
     def _view(self, rows: np.ndarray, chosen, name: str) -> View:
         if (rows == rows[0]).all():
             raise ValueError(f"every row of {name} is the same: there is nothing to correlate")
-        own = callable(self.kernel)
+        own, gamma = callable(self.kernel), None
         offset = np.zeros(rows.shape[1]) if own else rows.mean(axis=0)
-        gamma = None
         if self.kernel == "rbf":
             gamma = median_gamma(rows, self.seed) if self.gamma is None else float(self.gamma)
         return View(rows[chosen] - offset, offset, self.kernel if own else None, gamma)
