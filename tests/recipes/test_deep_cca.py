@@ -110,17 +110,28 @@ def test_the_shell_reads_profile_data_and_fields():
     assert parse(deep_cca.Config, []) == deep_cca.Config.profile("lesson")
 
 
-def test_the_command_runs_and_bad_settings_end_with_one_line(cache):
-    module = [sys.executable, "-m", "commonspace.recipes.deep_cca"]
-    done = subprocess.run([*module, "--epochs", "1", "--hidden", "8"], capture_output=True, text=True, check=False)
+def test_the_command_runs_and_bad_settings_end_with_one_line(monkeypatch):
+    monkeypatch.delenv("COMMONSPACE_DATA", raising=False)
+
+    def shell(*arguments):
+        command = [sys.executable, "-m", "commonspace.recipes.deep_cca", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = shell("--epochs", "1", "--hidden", "8")
     assert done.returncode == 0, done.stderr
     assert "total_correlation" in done.stdout
     assert "$COMMONSPACE_CACHE/runs/deep_cca/" in done.stdout
-    wrong = subprocess.run([*module, "--profile", "papper"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert (
-        wrong.stderr.strip() == "error: no profile is called 'papper'; there are lesson, paper; did you mean 'paper'?"
-    )
+    for arguments, words in [
+        (
+            ["--profile", "papper"],
+            "error: no profile is called 'papper'; there are lesson, paper; did you mean 'paper'",
+        ),
+        (["--data", "wikipedia"], "python data_scripts/get_wikipedia.py"),
+    ]:
+        wrong = shell(*arguments)
+        assert wrong.returncode == 2
+        assert words in wrong.stderr
+        assert "Traceback" not in wrong.stderr
 
 
 def test_two_processes_end_like_one(cache, tmp_path):

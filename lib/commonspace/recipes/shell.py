@@ -28,12 +28,14 @@ def parse(config_class: type[BaseConfig], arguments: Sequence[str]) -> BaseConfi
 
 
 def main(config_class: type[BaseConfig], run: Callable[[BaseConfig], Report]) -> None:
-    """Parse the command line, run, print the report. Bad settings end with a line on stderr and exit code 2."""
+    """Parse the command line, run, print the report.
+
+    Bad settings and data that is not on this machine end with a message on stderr, which says what to do, and code 2.
+    """
     try:
-        config = parse(config_class, sys.argv[1:])
-    except ValueError as error:
+        report = run(parse(config_class, sys.argv[1:]))
+    except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    report = run(config)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         print(report)
