@@ -15,7 +15,7 @@ from commonspace.data.flickr8k import CAPTIONS, LISTS, read_captions
 from commonspace.data.pictures import listing
 from commonspace.data.script import Script, Source, below, facts_size, opened, pictures_below, zip_pictures
 
-# The authors' own server is gone; their form is the official way. The development machine could not reach this copy.
+# The authors' own server is gone; their form is the official way. Not reached when this was written.
 BASE = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 ARCHIVES = ("Flickr8k_text.zip", "Flickr8k_Dataset.zip")
 ABOUT = f"""\

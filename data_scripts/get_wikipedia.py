@@ -15,7 +15,7 @@ from commonspace.data.download import DataError, new_file, new_folder, read_mani
 from commonspace.data.script import Script, Source, below, facts_size, unpacked
 from commonspace.data.wikipedia import CLASSES, FEATURES, LISTS, read_pairs
 
-# The development machine could not reach this address.
+# Not reached when this was written.
 URL = "http://www.svcl.ucsd.edu/projects/crossmodal/wikipedia_dataset.zip"
 ABOUT = f"""\
 Wikipedia: 2,866 pairs of a picture and a text in ten classes
