@@ -227,7 +227,7 @@ def test_public_names_are_explained(name):
     assert len(set(getattr(module, "__all__", ()))) == len(getattr(module, "__all__", ()))
 
 
-@pytest.mark.parametrize("name", sorted({"data", "encoders", "metrics", "models"}))
+@pytest.mark.parametrize("name", sorted({"data", "encoders", "losses", "metrics", "models", "training"}))
 def test_the_libraries_face_is_listed(name):
     assert importlib.import_module(f"commonspace.{name}").__all__
 
