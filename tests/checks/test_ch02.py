@@ -41,7 +41,9 @@ def test_centring_by_a_projection_matrix_passes():
     assert ch02.centre_new_kernel(centred).status == "passed"
 
 
-def by_eigh(A, B, ridge, *, ddof=1, centre=True, sign=1, both=True, norm=lambda s, T: s.sum(), use_ridge=True):
+def by_eigh(
+    A, B, ridge, *, ddof=1, centre=True, sign=1, both=True, norm=lambda s, T: s.sum(), use_ridge=True, divide=True
+):
     """The trace norm by symmetric roots, and a switch for each slip."""
     if centre:
         A, B = A - A.mean(0), B - B.mean(0)
@@ -56,7 +58,7 @@ def by_eigh(A, B, ridge, *, ddof=1, centre=True, sign=1, both=True, norm=lambda 
     T = R1 @ (A.T @ B / m) @ R2
     U, s, Vt = np.linalg.svd(T, full_matrices=False)
     P, Q = R1 @ U, R2 @ Vt.T
-    return float(norm(s, T)), sign * (B @ Q - both * (A @ P * s)) @ P.T / m
+    return float(norm(s, T)), sign * (B @ Q - both * (A @ P * s)) @ P.T / (m if divide else 1)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def by_eigh(A, B, ridge, *, ddof=1, centre=True, sign=1, both=True, norm=lambda 
         ({"norm": lambda s, T: np.sqrt((s**2).sum())}, "Frobenius norm", "SQUARED"),
         ({"norm": lambda s, T: np.sqrt(np.abs(T.T @ T)).trace()}, "elementwise root", "ENTRIES"),
         ({"use_ridge": False}, "no ridge", "ridge"),
+        ({"divide": False}, "gradient not divided", "too large"),
     ],
 )
 def test_wrong_trace_norms_get_their_hint(slip, mistake, words):
@@ -94,6 +97,7 @@ def test_symmetric_roots_and_the_librarys_loss_pass():
         (lambda A, B, C, D: np.corrcoef(C.T, D.T)[:3, 3:].trace(), "skipped", "without a linear CCA"),
         (lambda A, B, C, D: CCA(3).fit(A, B).correlations_.sum(), "the training total", "training outputs"),
         (lambda A, B, C, D: CCA(3).fit(A, B).score(C, D) / 3, "mean instead of sum", "their sum"),
+        (lambda A, B, C, D: CCA(2).fit(A, B).score(C, D), "two components", "all d"),
     ],
 )
 def test_wrong_last_steps_get_their_hint(answer, mistake, words):

@@ -143,9 +143,14 @@ trace_norm = Exercise(
         ),
         Mistake(
             "without the second term",
-            "the gradient lacks - A P diag(s): then it is cheapest to make the outputs larger and larger, which the "
+            "the gradient lacks - A P diag(s): it then rewards outputs that merely grow larger and larger, which the "
             "correlation does not care about.",
             _slip(shrink=False),
+        ),
+        Mistake(
+            "gradient not divided",
+            "the value is right, the gradient is m - 1 times too large: it divides by m - 1 as the covariances do.",
+            lambda A, B, ridge: (_slip()(A, B, ridge)[0], (len(A) - 1) * _slip()(A, B, ridge)[1]),
         ),
         Mistake(
             "Frobenius norm",
@@ -214,6 +219,11 @@ final_linear_cca = Exercise(
             "the training total",
             "you return the total on the training outputs. Asked for is the one on the test outputs.",
             lambda A, B, A_test, B_test: CCA(A.shape[1]).fit(A, B).score(A, B),
+        ),
+        Mistake(
+            "two components",
+            "you take 2 directions, the default of CCA. Asked for are all d: CCA(n_components=A.shape[1]).",
+            lambda A, B, A_test, B_test: CCA().fit(A, B).score(A_test, B_test),
         ),
         Mistake(
             "mean instead of sum",
