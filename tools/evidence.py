@@ -67,13 +67,16 @@ def provenance(root: Path) -> dict:
 
 def tables(root: Path) -> str:
     """The tables of every record as Markdown, each with what it was run on."""
-    parts = []
+    parts, shown = [], set()
     for file in sorted((root / "results").glob("*.json")):
         if file.name.startswith("bench_"):  # of `make bench`: times, no results of a chapter
             continue
         found = json.loads(file.read_text(encoding="utf-8"))
         made = found["provenance"]
         for table in found["tables"]:
+            if (found["title"], table["caption"]) in shown:  # what a chapter runs on whatever data
+                continue
+            shown.add((found["title"], table["caption"]))
             parts += [f"**{found['title']}.** {table['caption']}:", markdown_table(table["rows"], table["columns"])]
         parts.append(
             f"`results/{file.name}`, {made['date']}, {made['machine']}, {duration(made['seconds'])}, "
