@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import commonspace
+from commonspace.data import fixed_class_split
 from tools import evidence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +61,13 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_clone(outside):
     where = run_outside(outside, "-c", "import commonspace; print(commonspace.__file__)").strip()
     assert Path(where).is_relative_to(outside[0] / "env")
     assert run_outside(outside, "-m", "commonspace", "--version").strip() == f"commonspace {commonspace.__version__}"
+
+
+def test_the_wheel_holds_the_published_class_splits(outside):
+    names = sorted(path.stem for path in (ROOT / "lib/commonspace/data/lists").glob("*.json"))
+    assert len(names) >= 5
+    code = f"from commonspace.data import fixed_class_split as s; print([len(s(name).seen) for name in {names}])"
+    assert run_outside(outside, "-c", code).strip() == str([len(fixed_class_split(name).seen) for name in names])
 
 
 def test_every_make_target_named_in_readme_and_contributing_exists():

@@ -1,6 +1,7 @@
 """Small data sets, written in exactly their owners' layouts from a seed."""
 
 import csv
+import hashlib
 import io
 import random
 import zipfile
@@ -96,6 +97,114 @@ def write_flickr(folder: Path, seed: int = 0, n: int = 12) -> dict[str, list[str
     return captions
 
 
+PASCAL = [
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+]
+NUS_WIDE = ["animal", "clouds", "flowers", "food", "grass", "person", "sky", "toy", "water", "window"]
+
+
+def write_pascal(folder: Path, seed: int = 0, n: int = 10, layout: str = "page") -> dict[str, list[str]]:
+    """n photos of each class, ``class/picture.jpg``, and their sentences. Returns these by photo, in their order.
+
+    ``layout``: "page", the owners' index.html; "files", a text file a photo below sentence/, the photos below dataset/,
+    as a known program copies the page. One photo is of two classes.
+    """
+    rng = random.Random(seed)
+    sentences = {}
+    photos = folder / ("dataset" if layout == "files" else "pascal-sentences")
+    for c, name in enumerate(PASCAL):
+        own = [f"2008_{rng.randrange(10**6):06}.jpg" for _ in range(n - (c < 2))] + ["2008_777777.jpg"] * (c < 2)
+        (photos / name).mkdir(parents=True)
+        for i, file in enumerate(own):
+            sentences[f"{name}/{file}"] = [
+                f"{word} {name} & number {rng.randrange(10**6)}." for word in ("A", "One", "Some", "The", "This")
+            ]
+            (photos / name / file).write_bytes(jpeg(100 * c + i if file != "2008_777777.jpg" else 9999, (40, 30)))
+    if layout == "files":
+        for key, own in sentences.items():
+            path = folder / "sentence" / key.replace(".jpg", ".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(own) + "\n")
+        return dict(sorted(sentences.items()))
+    rows = []
+    for key, own in sentences.items():
+        cells = "".join(f"<tr><td> {text.replace('&', '&amp;')}\n</td></tr>" for text in own)
+        rows.append(f'<tr><td><img src="{key}"></td><td><table>{cells}</table></td></tr>')
+    head = "<html><head><title>Pascal Sentences</title></head><body><h1>1,000 images</h1><table>"
+    (photos / "index.html").write_text(head + "\n".join(rows) + "</table></body></html>")
+    return dict(sorted(sentences.items()))
+
+
+def write_pascal_features(folder: Path, seed: int = 0, first: int = 1) -> dict[str, np.ndarray]:
+    """The six .mat files of DSCMR, 40 train and 20 test rows; labels from ``first``. Returns what is in them."""
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {}
+    for part, n in (("train", 40), ("test", 20)):
+        made[f"{part}_img"] = rng.normal(size=(n, 12)).astype(np.float32)
+        made[f"{part}_txt"] = rng.normal(size=(n, 5)).astype(np.float32)
+        made[f"{part}_img_lab"] = first + rng.permutation(np.arange(n) % 20)[:, None].astype(np.uint8)
+    for name, values in made.items():
+        savemat(folder / f"{name}.mat", {name: values})
+    return made
+
+
+def write_nus_wide(folder: Path, seed: int = 0, n: int = 14) -> dict[str, list[tuple[str, str, str]]]:
+    """NUS-WIDE's own lists with 2 n photos of each class, and Flickr/, for SIZES = (6, 2, 1).
+
+    n of the 2 n will do; the others have a second class, no class, no tags, or an id that was listed before. Returns
+    (photo, tags, class) by part, in the lists' order.
+    """
+    rng = random.Random(seed)
+    rows = []  # photo, words, classes
+    for c, name in enumerate(NUS_WIDE):
+        for i in range(2 * n):
+            number = str(rng.randrange(10**8, 10**10))
+            words = ["Café", name, "x\u2028y", f"tag{rng.randrange(10**6)}"]
+            classes = [name]
+            if i >= n:
+                odd = i % 4
+                classes = [[name, NUS_WIDE[c - 1]], [], [name], [name]][odd]
+                words = [] if odd == 2 else words
+                number = rows[-5][0].split("_")[-1].removesuffix(".jpg") if odd == 3 else number
+            rows.append((f"{rng.choice(['actor', 'adobe', 'zebra'])}/{i:04}_{number}.jpg", words, classes))
+    order = list(range(len(rows)))
+    rng.shuffle(order)
+    rows = [rows[i] for i in order]
+    seen, good = set(), []
+    for row in rows:
+        number = row[0].split("_")[-1][:-4]
+        if number not in seen and len(row[2]) == 1 and row[1]:
+            good.append(row)
+        seen.add(number)
+    parts: dict[str, list] = {"train": [], "validation": [], "test": []}
+    for name in NUS_WIDE:
+        own = [row for row in good if row[2] == [name]]
+        own.sort(key=lambda row: hashlib.sha256(row[0].split("_")[-1][:-4].encode()).digest())
+        for part, start, end in (("train", 0, 6), ("validation", 6, 8), ("test", 8, 9)):
+            parts[part] += [(photo, " ".join(" ".join(words).split()), name) for photo, words, _ in own[start:end]]
+    place = {row[0]: i for i, row in enumerate(rows)}
+    chosen = {photo for own in parts.values() for photo, _, _ in own}
+    for sub in ("ImageList", "NUS_WID_Tags", "Groundtruth/AllLabels", "Groundtruth/TrainTestLabels"):
+        (folder / sub).mkdir(parents=True)
+    (folder / "ImageList/Imagelist.txt").write_text("".join(row[0].replace("/", "\\") + "\r\n" for row in rows))
+    lines = [f"{row[0].split('_')[-1][:-4]:<20}{' '.join(row[1])} \n" for row in rows]
+    (folder / "NUS_WID_Tags/All_Tags.txt").write_bytes("".join(lines).encode())
+    (folder / "NUS_WID_Tags/AllTags1k.txt").write_text("0 1 " * 500)
+    for name in [*NUS_WIDE, "zebra"]:
+        text = "".join(f"{int(name in row[2])}\n" for row in rows)
+        (folder / f"Groundtruth/AllLabels/Labels_{name}.txt").write_text(text)
+        (folder / f"Groundtruth/TrainTestLabels/Labels_{name}_Train.txt").write_text(text[:20])
+    for photo, i in place.items():
+        path = folder / "Flickr" / photo
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(1000 * seed + i, (160, 120) if photo in chosen else (8, 8)))
+    return {part: sorted(own, key=lambda row: place[row[0]]) for part, own in parts.items()}
+
+
 def zip_up(folder: Path, archive: Path, top: str = "") -> Path:
     """A zip of everything below a folder, under ``top``."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -126,6 +235,9 @@ def made() -> dict:
         "wikipedia": write_wikipedia,
         "fashion-products": write_fashion,
         "flickr8k": write_flickr,
+        "pascal-sentences": write_pascal,
+        "pascal-features": write_pascal_features,
+        "nus-wide-10k": write_nus_wide,
         "jpeg": jpeg,
         "zip": zip_up,
     }

@@ -21,7 +21,7 @@ def _module(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def small_sets() -> ModuleType:
-    """write_wikipedia, write_fashion, write_flickr, jpeg and zip_up."""
+    """The functions write_<set>, jpeg and zip_up."""
     return _module(HERE.parents[1] / "data" / "conftest.py")
 
 

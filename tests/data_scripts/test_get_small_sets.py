@@ -1,6 +1,7 @@
-"""The scripts for wikipedia, fashion-products and flickr8k on small sets in their owners' layouts."""
+"""The scripts for all sets but emoji, on small sets in their owners' layouts."""
 
 import os
+import re
 import resource
 import shutil
 import stat
@@ -15,20 +16,28 @@ import pytest
 from commonspace.data.download import problems
 from commonspace.data.fashion_products import FashionProducts
 from commonspace.data.flickr8k import Flickr8k
+from commonspace.data.nus_wide_10k import NusWide10k
+from commonspace.data.pascal_sentences import PascalFeatures, PascalSentences
 from commonspace.data.wikipedia import Wikipedia
 
-SETS = ["wikipedia", "fashion-products", "flickr8k"]
+SETS = ["wikipedia", "fashion-products", "flickr8k", "pascal-sentences", "nus-wide-10k"]
 ROWS = (25, 14)  # of the small Wikipedia
+SMALLER = {"wikipedia": {"ROWS": ROWS}, "nus-wide-10k": {"SIZES": (6, 2, 1)}}  # what a script expects otherwise
 DOWNLOADS = {
     "wikipedia": ["wikipedia_dataset.zip"],
     "fashion-products": ["archive.zip"],
     "flickr8k": ["Flickr8k_text.zip", "Flickr8k_Dataset.zip"],
+    "pascal-sentences": ["pascal-sentences.zip"],
+    "nus-wide-10k": ["ImageList.zip", "NUS_WID_Tags.zip", "Groundtruth.zip", "Flickr.zip"],
 }
 PREPARED = {
     "wikipedia": {"categories.list", "raw_features.mat", "testset_txt_img_cat.list", "trainset_txt_img_cat.list"},
     "fashion-products": {"images.zip", "styles.csv"},
     "flickr8k": {"images.zip", "Flickr8k.token.txt"} | {f"Flickr_8k.{p}Images.txt" for p in ("train", "dev", "test")},
+    "pascal-sentences": {"images.zip", "sentences.tsv"},
+    "nus-wide-10k": {"images.zip", "pairs.tsv"},
 }
+CONVERTED = {"sentences.tsv", "pairs.tsv", "images.zip"}  # the other files are the owners', byte for byte
 EXPECTED = {
     "wikipedia": ["train, test pairs             25, 14", "features                      another version than we"],
     "fashion-products": [
@@ -41,6 +50,20 @@ EXPECTED = {
         "captions                      65",
         "photos here                   12",
         "photos of dev here            3 of 3",
+    ],
+    "pascal-sentences": [
+        "photos with sentences         200",
+        "photos here                   200",
+        "with five sentences           200",
+        "classes                       20, 10 photos or more each",
+        "train, validation, test       160, 20, 20",
+    ],
+    "nus-wide-10k": [
+        "pairs                         90",
+        "photos here                   90",
+        "train, validation, test       60, 20, 10",
+        "classes                       10, 9 pairs or more each",
+        "tags a pair                   5.0",
     ],
 }
 
@@ -63,11 +86,17 @@ class Small:
     @property
     def given(self) -> Path:
         """What one would pass with --from after fetching by hand."""
-        return self.published if self.name == "flickr8k" else self.archive
+        return self.published if len(DOWNLOADS[self.name]) > 1 else self.archive
 
     def load(self):
-        loader = {"wikipedia": Wikipedia, "fashion-products": FashionProducts, "flickr8k": Flickr8k}[self.name]
-        return loader(self.home)
+        loaders = {
+            "wikipedia": Wikipedia,
+            "fashion-products": FashionProducts,
+            "flickr8k": Flickr8k,
+            "pascal-sentences": PascalSentences,
+            "nus-wide-10k": NusWide10k,
+        }
+        return loaders[self.name](self.home)
 
 
 @pytest.fixture(params=SETS)
@@ -79,8 +108,9 @@ def small(request, small_sets, load_script, tmp_path, monkeypatch) -> Small:
     folder, published = tmp_path / "given", tmp_path / "published"
     published.mkdir()
     archives = [published / archive for archive in DOWNLOADS[name]]
+    for constant, value in SMALLER.get(name, {}).items():
+        monkeypatch.setattr(script, constant, value)
     if name == "wikipedia":
-        monkeypatch.setattr(script, "ROWS", ROWS)
         small_sets.write_wikipedia(folder, rows=ROWS)
         (folder / "images").mkdir()
         (folder / "images/a.jpg").write_bytes(small_sets.jpeg(0))
@@ -88,6 +118,13 @@ def small(request, small_sets, load_script, tmp_path, monkeypatch) -> Small:
     elif name == "fashion-products":
         small_sets.write_fashion(folder)
         small_sets.zip_up(folder, archives[0], "deep/")
+    elif name == "pascal-sentences":
+        small_sets.write_pascal(folder)
+        small_sets.zip_up(folder, archives[0])
+    elif name == "nus-wide-10k":
+        small_sets.write_nus_wide(folder)
+        for archive, below in zip(archives, ("ImageList", "NUS_WID_Tags", "Groundtruth", "Flickr"), strict=True):
+            small_sets.zip_up(folder / below, archive, f"{below}/")
     else:
         small_sets.write_flickr(folder)
         photos = folder / "Flicker8k_Dataset"
@@ -132,13 +169,21 @@ def test_it_prepares_and_a_second_run_does_nothing(small, capsys):
 
 def test_the_files_are_the_owners(small):
     assert small.script.main(["--from", str(small.given)]) == 0
-    for name in PREPARED[small.name] - {"images.zip"}:
+    for name in PREPARED[small.name] - CONVERTED:
         assert (small.home / small.name / name).read_bytes() == (small.folder / name).read_bytes()
     if small.name != "wikipedia":
-        photos = {path.name: path.read_bytes() for path in small.folder.rglob("*.jpg")}
+        photos = {photo_name(small, path): path.read_bytes() for path in small.folder.rglob("*.jpg")}
+        if small.name == "nus-wide-10k":  # the chosen ones alone
+            tsv = (small.home / small.name / "pairs.tsv").read_text(encoding="utf-8")
+            photos = {name: content for name, content in photos.items() if f"/{name}\t" in tsv}
+            assert len(photos) == 90
         with zipfile.ZipFile(small.home / small.name / "images.zip") as archive:
             packed = {name.removeprefix("images/"): archive.read(name) for name in archive.namelist()}
         assert packed == photos
+
+
+def photo_name(small: Small, path: Path) -> str:
+    return f"{path.parent.name}_{path.name}" if small.name == "pascal-sentences" else path.name
 
 
 def test_it_prepares_from_a_folder(small):
@@ -216,13 +261,74 @@ def test_a_truncated_download_is_not_kept(small, serve, capsys, tmp_path):
     assert small.script.main(["--mirror", serve(small.published).url]) == 0
 
 
-def test_kaggle_is_a_step_by_hand(load_script, tmp_path, capsys):
-    script = load_script("fashion_products")
+@pytest.mark.parametrize(
+    ("name", "address", "given"),
+    [
+        ("fashion_products", "kaggle.com/datasets/paramaggarwal/fashion-product-images-small", "archive.zip"),
+        ("pascal_sentences", "vision.cs.uiuc.edu/pascal-sentences/", "FOLDER"),
+        ("nus_wide_10k", "lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html", "FOLDER"),
+    ],
+)
+def test_a_step_by_hand_is_told(load_script, tmp_path, capsys, name, address, given):
+    script = load_script(name)
     assert script.main(["--root", str(tmp_path)]) == 1
     err = capsys.readouterr().err
-    assert "kaggle.com/datasets/paramaggarwal/fashion-product-images-small" in err
-    assert "python data_scripts/get_fashion_products.py --from archive.zip" in err
+    assert address in err
+    assert f"python data_scripts/get_{name}.py --from {given}" in err
     assert err.count("\n") == 1
+
+
+def test_pascal_sentences_are_the_same_from_page_and_from_files(small_sets, load_script, tmp_path):
+    script, made = load_script("pascal_sentences"), []
+    for layout in ("page", "files"):
+        sentences = small_sets.write_pascal(tmp_path / layout, 3, layout=layout)
+        assert script.main(["--from", str(tmp_path / layout), "--root", str(tmp_path / f"root {layout}")]) == 0
+        folder = tmp_path / f"root {layout}/pascal-sentences"
+        made.append(tree(folder))
+        lines = [f"{key}\t{line}" for key, own in sentences.items() for line in own]
+        assert (folder / "sentences.tsv").read_text().splitlines() == lines
+    assert made[0] == made[1]
+
+
+def test_a_copy_whose_text_files_lack_the_dot_is_read(small_sets, load_script, tmp_path):
+    small_sets.write_pascal(tmp_path / "given", layout="files")
+    for path in (tmp_path / "given/sentence").rglob("*.txt"):
+        path.rename(path.with_name(path.name.replace(".txt", "txt")))
+    assert load_script("pascal_sentences").main(["--from", str(tmp_path / "given"), "--root", str(tmp_path)]) == 0
+    assert len(PascalSentences(tmp_path).test) == 20
+
+
+def test_pascal_features_are_taken_alone_and_beside_the_photos(small_sets, load_script, tmp_path, capsys):
+    script = load_script("pascal_sentences")
+    small_sets.write_pascal_features(tmp_path / "given/features")
+    names = {path.name for path in (tmp_path / "given/features").iterdir()}
+    for root, more in (("alone", set()), ("both", {"images.zip", "sentences.tsv"})):
+        assert script.main(["--from", str(tmp_path / "given"), "--root", str(tmp_path / root)]) == 0
+        out = capsys.readouterr().out
+        assert "  features: train, test         40, 20" in out
+        assert "  image, text dimensions        12, 5" in out
+        folder = tmp_path / root / "pascal-sentences"
+        assert {path.name for path in folder.iterdir()} == names | more | {"manifest.json"}
+        for name in names:
+            assert (folder / name).read_bytes() == (tmp_path / "given/features" / name).read_bytes()
+        assert len(PascalFeatures(tmp_path / root).train) == 40
+        if not more:
+            small_sets.write_pascal(tmp_path / "given")
+
+
+def test_nus_wide_is_the_same_whatever_is_unpacked(small_sets, load_script, tmp_path):
+    """And the choice is that of the rule."""
+    script, given = load_script("nus_wide_10k"), tmp_path / "given"
+    script.SIZES = SMALLER["nus-wide-10k"]["SIZES"]
+    parts = small_sets.write_nus_wide(given, 5)
+    assert script.main(["--from", str(given), "--root", str(tmp_path / "a")]) == 0
+    small_sets.zip_up(given / "Groundtruth", given / "Groundtruth.zip", "Groundtruth/")
+    shutil.rmtree(given / "Groundtruth")
+    assert script.main(["--from", str(given), "--root", str(tmp_path / "b")]) == 0
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    lines = (tmp_path / "a/nus-wide-10k/pairs.tsv").read_text(encoding="utf-8").split("\n")[:-1]
+    for part, own in parts.items():
+        assert [line for line in lines if line.startswith(part)] == [f"{part}\t{c}\t{p}\t{t}" for p, t, c in own]
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -253,6 +359,15 @@ def cut_line(path: Path) -> None:
     path.write_text(path.read_text().split("\n", 1)[1])
 
 
+def drop_sentences(folder: Path) -> None:
+    page = next(folder.rglob("index.html"))
+    page.write_text(re.sub(r"<td><table>.*?</table></td>", "", page.read_text(), count=1, flags=re.DOTALL))
+
+
+def large_photo(folder: Path) -> Path:
+    return max(folder.rglob("*.jpg"), key=lambda path: path.stat().st_size)
+
+
 CHANGES = [
     ("wikipedia", lambda f: (f / "raw_features.mat").unlink(), "lacks raw_features.mat"),
     ("wikipedia", lambda f: (f / "raw_features.mat").write_bytes(b"x"), "raw_features.mat is damaged"),
@@ -270,6 +385,18 @@ CHANGES = [
     ("flickr8k", lambda f: cut_line(f / "Flickr8k.token.txt"), "has 4 captions, 5 were expected"),
     ("flickr8k", lambda f: shutil.rmtree(f / "Flicker8k_Dataset"), "none of the 13 photos that have captions"),
     ("flickr8k", lambda f: photo(f).write_bytes(b"no picture"), "is damaged (cannot identify image file"),
+    ("pascal-sentences", lambda f: next(f.rglob("index.html")).unlink(), "neither index.html, nor sentence files"),
+    (
+        "pascal-sentences",
+        lambda f: [photo(f).unlink() for _ in range(11)],
+        "11 of 200 photos are missing, such as aero",
+    ),
+    ("pascal-sentences", lambda f: photo(f).write_bytes(b"no picture"), "is damaged (cannot identify image file"),
+    ("pascal-sentences", lambda f: drop_sentences(f), "1 photos have no sentence, the first is aeroplane/2008_"),
+    ("nus-wide-10k", lambda f: (f / "NUS_WID_Tags/All_Tags.txt").unlink(), "lacks All_Tags.txt"),
+    ("nus-wide-10k", lambda f: cut_line(f / "NUS_WID_Tags/All_Tags.txt"), "All_Tags.txt has 279 lines"),
+    ("nus-wide-10k", lambda f: shutil.rmtree(f / "Flickr"), "0 of the 90 photos were found"),
+    ("nus-wide-10k", lambda f: large_photo(f).write_bytes(b"no picture"), "is damaged (cannot identify image file"),
 ]
 
 
@@ -333,7 +460,8 @@ def test_a_full_disk_leaves_the_good_copy(small):
     before = tree(small.home)
     code = (
         "import importlib.util, sys; spec = importlib.util.spec_from_file_location(sys.argv[1], sys.argv[2]);"
-        f"m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m); m.ROWS = {ROWS};"
+        "m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m);"
+        f"vars(m).update({SMALLER.get(small.name, {})});"
         "sys.exit(m.main(sys.argv[3:]))"
     )
     name = small.script.__name__

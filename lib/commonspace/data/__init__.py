@@ -1,8 +1,18 @@
 """What a sample is, and where samples come from. One data set a file."""
 
+from commonspace.data.class_splits import (
+    ClassSplit,
+    ExtendableSplit,
+    extendable,
+    fixed_class_split,
+    random_class_splits,
+)
 from commonspace.data.emoji import Emoji, EmojiSamples
+from commonspace.data.emoji_subgroups import extendable_emoji, strip_class_words
 from commonspace.data.fashion_products import FashionProducts, FashionSamples
 from commonspace.data.flickr8k import Flickr8k
+from commonspace.data.nus_wide_10k import NusWide10k
+from commonspace.data.pascal_sentences import PascalFeatures, PascalSentences
 from commonspace.data.pictures import Pictures
 from commonspace.data.samples import PairedFeatures, PairedSamples
 from commonspace.data.small import digits_halves, linnerud
@@ -10,16 +20,26 @@ from commonspace.data.vocabulary import Vocabulary
 from commonspace.data.wikipedia import Wikipedia
 
 __all__ = [
+    "ClassSplit",
     "Emoji",
     "EmojiSamples",
+    "ExtendableSplit",
     "FashionProducts",
     "FashionSamples",
     "Flickr8k",
+    "NusWide10k",
     "PairedFeatures",
     "PairedSamples",
+    "PascalFeatures",
+    "PascalSentences",
     "Pictures",
     "Vocabulary",
     "Wikipedia",
     "digits_halves",
+    "extendable",
+    "extendable_emoji",
+    "fixed_class_split",
     "linnerud",
+    "random_class_splits",
+    "strip_class_words",
 ]

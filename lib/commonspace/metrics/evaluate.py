@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from commonspace.metrics.macro import macro_average
 from commonspace.metrics.retrieval import (
     NO_RELEVANT,
     Items,
@@ -112,6 +113,7 @@ def evaluate(
     ks: int | Iterable[int] = (1, 5, 10),
     block: int = 1024,
     no_relevant: str = "raise",
+    macro: bool = False,
 ) -> dict[str, float | int]:
     """R@K, median rank and mAP@all of queries (n_query, d) against a gallery (n_gallery, d), numpy, torch or lists.
 
@@ -121,6 +123,9 @@ def evaluate(
     What is relevant: ``relevant`` as in ``ranks``; or the items that share a label with the query (labels (n,) integers
     or (n, c) bool). With both, R@K and the median rank come from ``relevant`` and mAP from the labels: the instance is
     to be found, and its class. With neither, row i of the query belongs to row i of the gallery.
+
+    ``macro`` adds "macro mAP", the mean over the queries' classes of each class's mAP (`macro_average`), so that a
+    large class does not outweigh the others; it needs labels that are integers.
 
     ``similarity``: "cosine" (0 for a row of zeros), "dot", or "euclidean", which ranks by minus the distance. float16
     and bfloat16 are compared in float32, integers and "euclidean" in float64. At most ``block`` queries are compared at
@@ -147,6 +152,8 @@ def evaluate(
     n_query, n_gallery = shape = len(query), len(gallery)
     labelled = query_labels is not None or gallery_labels is not None
     by_label = SameLabel(query_labels, gallery_labels, *shape, query.device) if labelled else None
+    if macro and (by_label is None or by_label.query.ndim != 1):
+        raise ValueError("macro averages over classes: pass query_labels= and gallery_labels= of one integer an item")
     if relevant is None and not labelled:
         if n_query != n_gallery:
             raise ValueError(
@@ -171,6 +178,10 @@ def evaluate(
 
     rank, n_for_rank, ap, n_relevant = by_blocks(row_blocks(*shape, at_most=block), n_query, compute)
     rank = rank[answerable(n_for_rank, no_relevant)]
-    ap = ap[answerable(n_relevant, no_relevant).to(ap.device)]
+    kept = answerable(n_relevant, no_relevant)
+    ap = ap[kept.to(ap.device)]
     recalls = {f"R@{k}": recall for k, recall in recall_of_ranks(rank, n_gallery, ks).items()}
-    return {**recalls, "median_rank": median_of_ranks(rank), "mAP": float(ap.mean())}
+    result = {**recalls, "median_rank": median_of_ranks(rank), "mAP": float(ap.mean())}
+    if macro:
+        result["macro mAP"] = macro_average(ap, by_label.query[kept.to(by_label.query.device)])
+    return result

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -116,9 +116,37 @@ def _fashion_products(seed: int) -> Splits:
     return Splits(train, validation, pool, relevant)
 
 
+def _pascal_sentences(seed: int) -> Splits:
+    """800, 100 and 100 photos; the five sentences of each are one text."""
+    from commonspace.data import PascalSentences
+
+    data = PascalSentences()
+    parts = (data.train, data.validation, data.test)
+    return Splits(*(replace(part, texts=[" ".join(sentences) for sentences in part.texts]) for part in parts))
+
+
+def _pascal_features(seed: int) -> Splits:
+    """DSCMR's features: 100 test pairs; 10 % of the 800 training pairs, drawn by the seed, for validation."""
+    from commonspace.data import PascalFeatures
+
+    data = PascalFeatures()
+    return Splits(*_held_out(data.train, 0.1, seed), data.test)
+
+
+def _nus_wide_10k(seed: int) -> Splits:
+    """8,000, 1,000 and 1,000 photos and their tags."""
+    from commonspace.data import NusWide10k
+
+    data = NusWide10k()
+    return Splits(data.train, data.validation, data.test)
+
+
 _LOADERS: dict[str, Callable[[int], Splits]] = {
     "digits": _digits,
     "emoji": _emoji,
     "wikipedia": _wikipedia,
     "fashion-products": _fashion_products,
+    "pascal-sentences": _pascal_sentences,
+    "pascal-features": _pascal_features,
+    "nus-wide-10k": _nus_wide_10k,
 }
