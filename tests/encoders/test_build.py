@@ -7,7 +7,7 @@ import torch
 
 import commonspace.encoders
 from commonspace.data.vocabulary import Vocabulary
-from commonspace.encoders import MLP, BagOfWords, Bert, ResNet, Sequence, SmallConvNet, build_encoder
+from commonspace.encoders import MLP, BagOfWords, Bert, ResNet, Sequence, SmallConvNet, Standardize, build_encoder
 
 TEXTS = ["a cat", "a dog and a cat", "Hänsel"]
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -24,6 +24,7 @@ ENCODERS = {
     "MLP": (lambda: MLP((6, 5, 3), "tanh", dropout=0.3, batch_norm=True, final_activation="sigmoid"), ROWS),
     "BagOfWords": (lambda: words("tfidf"), TEXTS),
     "Bert": (lambda: Bert(cache=False), TEXTS),
+    "Standardize": (lambda: Standardize(6, power=0.5).fit(ROWS.abs()), ROWS.abs()),
     "Sequence": (lambda: Sequence(words("binary"), Sequence(MLP([5, 4]), MLP([4, 2]))), TEXTS),
 }
 

@@ -8,6 +8,17 @@ in its state dict.
 from commonspace.encoders.build import Sequence, build_encoder
 from commonspace.encoders.image import PixelFeatures, ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
+from commonspace.encoders.scale import Standardize
 from commonspace.encoders.text import BagOfWords, Bert
 
-__all__ = ["MLP", "BagOfWords", "Bert", "PixelFeatures", "ResNet", "Sequence", "SmallConvNet", "build_encoder"]
+__all__ = [
+    "MLP",
+    "BagOfWords",
+    "Bert",
+    "PixelFeatures",
+    "ResNet",
+    "Sequence",
+    "SmallConvNet",
+    "Standardize",
+    "build_encoder",
+]

@@ -7,6 +7,7 @@ from torch import nn
 
 from commonspace.encoders.image import ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
+from commonspace.encoders.scale import Standardize
 from commonspace.encoders.text import BagOfWords, Bert
 
 
@@ -33,7 +34,7 @@ class Sequence(nn.Module):
         return batch
 
 
-_ENCODERS = {kind.__name__: kind for kind in (MLP, BagOfWords, Bert, ResNet, SmallConvNet)}
+_ENCODERS = {kind.__name__: kind for kind in (MLP, BagOfWords, Bert, ResNet, SmallConvNet, Standardize)}
 
 
 def build_encoder(config: dict[str, Any]) -> nn.Module:

@@ -1,5 +1,24 @@
 """Losses: functions that take tensors and return one scalar to be minimised."""
 
+from commonspace.losses.adversarial import (
+    gradient_penalty,
+    modality_accuracy,
+    modality_loss,
+    reversal_strength,
+    reverse_gradient,
+)
 from commonspace.losses.correlation import correlation_loss
+from commonspace.losses.ranking import intermodal_triplet_loss, share_a_label
+from commonspace.losses.reconstruction import reconstruction_loss
 
-__all__ = ["correlation_loss"]
+__all__ = [
+    "correlation_loss",
+    "gradient_penalty",
+    "intermodal_triplet_loss",
+    "modality_accuracy",
+    "modality_loss",
+    "reconstruction_loss",
+    "reversal_strength",
+    "reverse_gradient",
+    "share_a_label",
+]

@@ -51,7 +51,9 @@ def modality_probe(image_emb: Any, text_emb: Any, kind: str = "mlp", seed: int =
         judge = make_pipeline(StandardScaler(), judge)
         labels = [[1] * len(rows) + [0] * len(rows) for rows in (train, test)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # where there is nothing to tell, it never comes to rest
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # where there is nothing to tell, it never comes to rest
             judge.fit(torch.cat([image[train], text[train]]).numpy(), labels[0])
         shares.append(judge.score(torch.cat([image[test], text[test]]).numpy(), labels[1]))
     return sum(shares) / 2

@@ -38,6 +38,20 @@ def as_pairs(X, Y, columns=(None, None), names=("X", "Y")) -> tuple[np.ndarray, 
     return X, Y
 
 
+def as_labels(label, n: int) -> np.ndarray:
+    """``label`` as integers (n,), one class a row and at least two classes; or a ValueError."""
+    label = label.detach().cpu().numpy() if isinstance(label, torch.Tensor) else np.asarray(label)
+    if label.ndim != 1 or label.dtype.kind not in "iu":
+        raise ValueError(
+            f"label must be integers of shape (n,), one class a pair; got {label.dtype} of shape {label.shape}"
+        )
+    if len(label) != n:
+        raise ValueError(f"label has {len(label)} entries for {n} pairs")
+    if (label == label[0]).all():
+        raise ValueError(f"every label is {label[0]}: there are no classes to tell apart")
+    return label
+
+
 def whole_number(value, name: str, least: int) -> None:
     """Raises ValueError unless ``value`` is an integer >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from commonspace.encoders.build import build_encoder
 from commonspace.losses import correlation_loss
+from commonspace.models._embed import embed
 from commonspace.models.cca import CCA
 from commonspace.training.checkpoint import load_model, save_model
 
@@ -93,7 +94,7 @@ class DeepCCA(nn.Module):
         The loss does not care by which invertible matrix the outputs are mixed, so without this step column i of one
         view need not go with column i of the other.
         """
-        a, b = self._outputs(self.image_encoder, images), self._outputs(self.text_encoder, texts)
+        a, b = embed(self.image_encoder, images), embed(self.text_encoder, texts)
         linear = CCA(self.n_components, regularization=self.linear_ridge).fit(a, b)
         for buffer, value in [
             (self.image_mean, linear.x_mean_),
@@ -125,20 +126,7 @@ class DeepCCA(nn.Module):
     def _variates(self, encoder: nn.Module, items: Any, mean: Tensor, weights: Tensor) -> Tensor:
         if mean.isnan().any():
             raise ValueError("fit_linear has not been called: train the model first, its last step is a linear CCA")
-        return (self._outputs(encoder, items) - mean.cpu()) @ weights.cpu()
-
-    @torch.no_grad()
-    def _outputs(self, encoder: nn.Module, items: Any, batch_size: int = 512) -> Tensor:
-        """All outputs of one encoder in evaluation mode, (n, out_dim) float32 on the CPU; the mode is put back."""
-        was_training = encoder.training
-        encoder.eval()
-        device = self.correlations.device
-        outputs = []
-        for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
-            outputs.append(encoder(batch.to(device) if isinstance(batch, Tensor) else batch).float().cpu())
-        encoder.train(was_training)
-        return torch.cat(outputs)
+        return (embed(encoder, items) - mean.cpu()) @ weights.cpu()
 
     def save(self, folder: str | Path) -> None:
         """Write ``weights.safetensors`` and ``config.json``, whole or not at all."""

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from commonspace.models._rows import as_pairs, as_rows, number, whole_number
+from commonspace.models._rows import as_labels, as_pairs, as_rows, number, whole_number
 from commonspace.models.cca import CCA
 
 
@@ -58,7 +58,7 @@ class SemanticMatching(BaseEstimator):
         number(self.C, "C", above_zero=True)
         number(self.regularization, "regularization")
         image, text = as_pairs(image, text, names=("image", "text"))
-        label = self._labels(label, len(image))
+        label = as_labels(label, len(image))
         self.n_features_in_, self.n_text_features_in_ = image.shape[1], text.shape[1]
         self.classes_ = np.unique(label)
         self.cca_ = None
@@ -90,16 +90,3 @@ class SemanticMatching(BaseEstimator):
         if self.centred:
             probabilities = probabilities - probabilities.mean(axis=1, keepdims=True)  # the mean is 1 / c
         return torch.from_numpy(probabilities).float()
-
-    @staticmethod
-    def _labels(label, n: int) -> np.ndarray:
-        label = label.detach().cpu().numpy() if isinstance(label, torch.Tensor) else np.asarray(label)
-        if label.ndim != 1 or label.dtype.kind not in "iu":
-            raise ValueError(
-                f"label must be integers of shape (n,), one class a pair; got {label.dtype} of shape {label.shape}"
-            )
-        if len(label) != n:
-            raise ValueError(f"label has {len(label)} entries for {n} pairs")
-        if (label == label[0]).all():
-            raise ValueError(f"every label is {label[0]}: there are no classes to tell apart")
-        return label

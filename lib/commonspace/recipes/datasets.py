@@ -45,36 +45,42 @@ def views(pairs: Pairs) -> tuple:
 def as_features(splits: Splits, n_components: int = 128) -> Splits:
     """Pictures and texts as feature rows, for models that read only these; feature rows are left as they are.
 
-    A picture becomes its principal components at 24x24 and a colour histogram, a text the leading singular components
-    of its TF-IDF vector: ``n_components`` of each, fitted to the training pairs.
+    See `feature_reader`, which is fitted to the training pairs.
     """
     if isinstance(splits.train, PairedFeatures):
         return splits
+    read = feature_reader(splits.train, n_components)
+    parts = (None if pairs is None else read(pairs) for pairs in (splits.train, splits.validation, splits.test))
+    return Splits(*parts, splits.relevant)
+
+
+def feature_reader(train: PairedSamples, n_components: int = 128) -> Callable[[PairedSamples], PairedFeatures]:
+    """A function from pictures and texts to feature rows, fitted to training pairs.
+
+    A picture becomes its principal components at 24x24 and a colour histogram, a text the leading singular components
+    of its TF-IDF vector: ``n_components`` of each.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     from commonspace.encoders import PixelFeatures
 
-    images, texts = views(splits.train)
-    sample = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:5000]
-    pixels = PixelFeatures(n_components, size=24).fit(images[sample])
-    tfidf = TfidfVectorizer(min_df=2).fit(texts)
-    words = TruncatedSVD(n_components, random_state=0).fit(tfidf.transform(texts))
+    sample = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:5000]
+    pixels = PixelFeatures(n_components, size=24).fit(train.images[sample])
+    tfidf = TfidfVectorizer(min_df=2).fit(train.texts)
+    words = TruncatedSVD(n_components, random_state=0).fit(tfidf.transform(train.texts))
 
-    def of(pairs: Pairs | None) -> PairedFeatures | None:
-        if pairs is None:
-            return None
-        images, texts = views(pairs)
-        rows = [
-            pixels.transform(images[torch.arange(i, min(i + 2000, len(images)))]) for i in range(0, len(images), 2000)
-        ]
-        text = torch.from_numpy(words.transform(tfidf.transform(texts))).float()
-        return PairedFeatures(torch.cat(rows), text, pairs.label, pairs.classes)
+    def read(pairs: PairedSamples) -> PairedFeatures:
+        blocks = [torch.arange(i, min(i + 2000, len(pairs))) for i in range(0, len(pairs), 2000)]
+        image = torch.cat([pixels.transform(pairs.images[block]) for block in blocks])
+        text = torch.from_numpy(words.transform(tfidf.transform(pairs.texts))).float()
+        return PairedFeatures(image, text, pairs.label, pairs.classes)
 
-    return Splits(of(splits.train), of(splits.validation), of(splits.test), splits.relevant)
+    return read
 
 
-def _held_out(train: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
+def held_out(train: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
+    """The training pairs without a random ``share`` of them, and that share: for validation."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     cut = round(share * len(train))
     return train[order[cut:]], train[order[:cut]]
@@ -103,7 +109,7 @@ def _wikipedia(seed: int) -> Splits:
     from commonspace.data import Wikipedia
 
     wikipedia = Wikipedia()
-    return Splits(*_held_out(wikipedia.train, 0.1, seed), wikipedia.test)
+    return Splits(*held_out(wikipedia.train, 0.1, seed), wikipedia.test)
 
 
 def _fashion_products(seed: int) -> Splits:
@@ -130,7 +136,7 @@ def _pascal_features(seed: int) -> Splits:
     from commonspace.data import PascalFeatures
 
     data = PascalFeatures()
-    return Splits(*_held_out(data.train, 0.1, seed), data.test)
+    return Splits(*held_out(data.train, 0.1, seed), data.test)
 
 
 def _nus_wide_10k(seed: int) -> Splits:

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from commonspace.data import PairedSamples
-from commonspace.metrics import evaluate as evaluate_embeddings
 from commonspace.models.deep_cca import DeepCCA, feature_towers
-from commonspace.recipes import datasets
+from commonspace.recipes import common_space, datasets
 from commonspace.recipes.config import BaseConfig
 from commonspace.recipes.report import Report, run_folder, write_report
 from commonspace.training import all_gather, is_main, seeded, setup, train
@@ -149,16 +148,9 @@ def fit(train_pairs: datasets.Pairs, config: Config, validation: datasets.Pairs 
 
 
 def evaluate(model: DeepCCA, test: datasets.Pairs, relevant: torch.Tensor | None = None) -> dict[str, float]:
-    """Total correlation, and per direction R@1, R@5, R@10, median rank (row i belongs to row i, or ``relevant``); mAP
-    of items with the same label where there are labels."""
+    """Total correlation, and per direction R@1, R@5, R@10, median rank and mAP (`common_space.evaluate`)."""
     images, texts = datasets.views(test)
-    v, t = model.embed_image(images), model.embed_text(texts)
-    found = {"total_correlation": model.score(images, texts)}
-    right = torch.arange(len(test)) if relevant is None else relevant
-    for way, query, gallery, of in [("i2t", v, t, right), ("t2i", t, v, right if relevant is None else relevant.T)]:
-        metrics = evaluate_embeddings(query, gallery, relevant=of, query_labels=test.label, gallery_labels=test.label)
-        found |= {f"{way}/{name}": value for name, value in metrics.items()}
-    return found
+    return {"total_correlation": model.score(images, texts)} | common_space.evaluate(model, test, relevant)
 
 
 def run(config: Config) -> Report:
