@@ -39,7 +39,14 @@ ANYWHERE_IN = {
     "faiss": ("search/ann.py",),
     "gradio": (),
     "matplotlib": ("figures.py",),
-    "sklearn": ("models/*.py", "encoders/image.py", "data/*.py", "checks/*.py", "recipes/datasets.py", "metrics/probe.py"),
+    "sklearn": (
+        "models/*.py",
+        "encoders/image.py",
+        "data/*.py",
+        "checks/*.py",
+        "recipes/datasets.py",
+        "metrics/probe.py",
+    ),
 }
 AT_MODULE_LEVEL_IN = {"matplotlib": ("figures.py",), "sklearn": ("models/*.py",)}
 LIGHT_WITHOUT = ("transformers", "torchvision", "matplotlib", "sklearn")

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    """(B, dim) -> (B, dim): (x^power - mean) / standard deviation, as `fit` found them on the training rows.
+    """(B, dim) -> (B, dim): (p(x) - mean) / standard deviation, as `fit` found them on the training rows.
 
-    ``power`` 0.5 takes the square root first, so that a few large bins of a histogram do not drown the many small
-    ones; it needs rows >= 0. A column that is constant in the training rows becomes 0.
+    p(x) = sign(x) |x|^power. At 0.5, the square root, a few large bins of a histogram do not drown the many small ones;
+    at 1 rows stay as they are. A column that is constant in the training rows becomes 0.
 
     >>> rows = torch.rand(100, 3)
     >>> Standardize(3).fit(rows)(rows).mean(dim=0).abs().max() < 1e-5
@@ -41,14 +41,10 @@ class Standardize(nn.Module):
         return self
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, dim) -> (B, dim). Raises ValueError for another shape, and for negative values where power is not 1."""
+        """(B, dim) -> (B, dim). Raises ValueError for another shape."""
         return (self._powered(rows) - self.mean) * self.scale
 
     def _powered(self, rows: Tensor) -> Tensor:
         if rows.ndim != 2 or rows.shape[1] != self.in_dim:
             raise ValueError(f"rows must have shape (B, {self.in_dim}), got {tuple(rows.shape)}")
-        if self.power == 1.0:
-            return rows
-        if (rows < 0).any():
-            raise ValueError(f"power={self.power:g} needs rows >= 0, such as histograms; the least is {rows.min():g}")
-        return rows**self.power
+        return rows if self.power == 1.0 else rows.sign() * rows.abs() ** self.power

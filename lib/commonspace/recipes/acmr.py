@@ -27,8 +27,6 @@ from commonspace.training import all_gather, is_main, seeded, setup, train
 class Config(BaseConfig):
     """ACMR's settings; `BaseConfig` has the fields common to all recipes."""
 
-    data: str = "wikipedia"
-    """data set, one of `commonspace.recipes.datasets.names()`; it must have labels"""
     dim: int = 8
     """numbers in a code"""
     hidden: tuple[int, ...] = (256,)
