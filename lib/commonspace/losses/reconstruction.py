@@ -7,8 +7,7 @@ Of a pair (v, t), with v^I, t^I rebuilt from the image's code and v^T, t^T from 
 The cross terms ||t - t^I||^2 and ||v - v^T||^2 put into each code what the other side needs; the other two keep what is
 its own.
 
-Source: X. Xu, J. Song, H. Lu, Y. Yang, F. Shen, Z. Huang, "Modal-adversarial semantic learning network for extendable
-cross-modal retrieval", ICMR 2018.
+Source: X. Xu et al., "Modal-adversarial semantic learning network for extendable cross-modal retrieval", ICMR 2018.
 """
 
 from torch import Tensor

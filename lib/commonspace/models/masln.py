@@ -14,8 +14,8 @@ tell which side a code is from. Of a pair (v, t) of class y, with the four rebui
 The minus sign is a gradient reversal between code and classifier (`losses.adversarial`). Nothing of a class is needed
 to embed: a test item is its code.
 
-Reference: X. Xu, J. Song, H. Lu, Y. Yang, F. Shen, Z. Huang, "Modal-adversarial semantic learning network for
-extendable cross-modal retrieval", ICMR 2018. No code of it is public: this is a RECONSTRUCTION from the equations as
+Reference: X. Xu et al., "Modal-adversarial semantic learning network for extendable cross-modal retrieval", ICMR
+2018. No code of it is public: this is a RECONSTRUCTION from the equations as
 published. The paper does not fix what is said below; every choice is ours.
 
 DEVIATIONS

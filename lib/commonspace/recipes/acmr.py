@@ -77,7 +77,7 @@ class Config(BaseConfig):
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "lesson": {"lr": 3e-4, "epochs": 40},
         "lesson/wikipedia": {"power": 0.5},
-        "lesson/emoji": {"dim": 16, "dropout": 0.3},
+        "lesson/emoji": {"dim": 16, "dropout": 0.3, "batch_size": 128, "epochs": 30},
         "lesson/fashion-products": {"dim": 64, "batch_size": 128, "classifier_steps": 1, "lr": 1e-3, "epochs": 1},
         "paper": {"lr": 3e-4, "epochs": 80},
         "paper/wikipedia": {"power": 0.5},

@@ -33,8 +33,6 @@ class Config(BaseConfig):
     """passes over the training pairs"""
     lr: float = 3e-4
     """learning rate of all but the modality classifier"""
-    data: str = "wikipedia"
-    """data set, one of `commonspace.recipes.datasets.names()`; it must have labels"""
     dim: int = 16
     """numbers in a code"""
     hidden: tuple[int, ...] = (256,)

@@ -25,8 +25,6 @@ class Config(BaseConfig):
     """The semantic autoencoders' settings. Of the fields common to all recipes, epochs, batch_size, lr and device do
     nothing here."""
 
-    data: str = "wikipedia"
-    """data set, one of `commonspace.recipes.datasets.names()`; it must have labels"""
     image_lam: float = 10.0
     """weight of encoding beside decoding, for images"""
     text_lam: float = 10.0
