@@ -5,8 +5,17 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
 
+from commonspace.losses import modality_loss, reverse_gradient
 from commonspace.models import CCA
+
+# What the notebooks have imported when an exercise cell runs.
+KNOWN = {"np": np, "torch": torch, "CCA": CCA, "LogisticRegression": LogisticRegression} | {
+    "modality_loss": modality_loss,
+    "reverse_gradient": reverse_gradient,
+}
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,10 +24,9 @@ def function_of(notebook: Path, exercise: str):
     """The function that the cell of ``exercise`` defines."""
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.metadata.get("exercise") == exercise:
-            known = {"np": np, "CCA": CCA}
-            namespace = dict(known)
+            namespace = dict(KNOWN)
             exec(cell.source, namespace)
-            (name,) = namespace.keys() - known.keys() - {"__builtins__"}  # an exercise cell defines one function
+            (name,) = namespace.keys() - KNOWN.keys() - {"__builtins__"}  # an exercise cell defines one function
             return namespace[name]
     raise LookupError(f"{notebook.name} has no exercise {exercise}")
 

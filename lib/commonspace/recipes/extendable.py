@@ -86,10 +86,14 @@ class Source:
         self.classes = (*fixed.seen, *fixed.unseen)
 
     def splits(self, kind: str, n: int) -> list[tuple[ClassSplit, int]]:
-        """``n`` divisions, each with its seed: the published one n times, or the first n random ones, with seed 0."""
+        """``n`` divisions, each with its seed: the published one n times, or the first n of the 20 random ones, with
+        seed 0."""
         if kind == "fixed":
             return [(fixed_class_split(self.data), seed) for seed in range(n)]
-        return [(split, 0) for split in random_class_splits(self.classes)[:n]]
+        published = random_class_splits(self.classes)
+        if n > len(published):
+            raise ValueError(f"{len(published)} random splits are published, n={n} asks for more")
+        return [(split, 0) for split in published[:n]]
 
     def split(self, split: ClassSplit, seed: int = 0) -> ExtendableSplit:
         """Feature rows of training, validation, seen and unseen pairs; what is learned of features is learned on the
@@ -189,6 +193,8 @@ def compare(
     ``variants``: name -> (method, overrides of its Config), in place of ``config.methods``: an ablation.
     """
     variants = {name: (name, {}) for name in config.methods} if variants is None else variants
+    if unknown := sorted({method for method, _ in variants.values()} - set(METHODS)):
+        raise ValueError(f"a method must be one of {', '.join(METHODS)}; got {', '.join(unknown)}")
     source = Source(config.data)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     for split, seed in source.splits(config.splits, config.n):
