@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from commonspace.checks.exercise import Exercise, Mistake, Result
@@ -369,6 +368,8 @@ def _held_out(rng: np.random.Generator) -> tuple:
 
 def _share(train: tuple, test: tuple) -> float:
     """Fitted on (images, texts), the share it gets right on others: logistic regression as it comes."""
+    from sklearn.linear_model import LogisticRegression
+
     of = [np.repeat([1, 0], [len(images), len(texts)]) for images, texts in (train, test)]
     return float(LogisticRegression().fit(np.vstack(train), of[0]).score(np.vstack(test), of[1]))
 
@@ -387,7 +388,7 @@ fresh_probe = Exercise(
     name="fresh_probe",
     inputs=_held_out,
     reference=_both_ways,
-    tolerance=0.004,  # one code in 160 is 0.006: none may be judged otherwise
+    tolerance=0.003,  # relative and absolute: below 1 code of 160, so none may be judged otherwise
     mistakes=(
         Mistake(
             "asks the adversary",
