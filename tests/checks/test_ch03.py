@@ -44,12 +44,19 @@ def turned(code, strength):
         (lambda v, t, d, s: s * entropy(d(turned(v, 1)), d(turned(t, 1))), "strength on the classifier", "in front"),
         (lambda v, t, d, s: entropy(d(-s * v), d(-s * t)), "forward negated", "R(x) = x"),
         (lambda v, t, d, s: entropy(d(turned(v, s)), d(t)), "images only", "text code is not"),
+        (lambda v, t, d, s: -entropy(d(turned(v, s)), d(turned(t, s))), "reversed twice", "One turn is enough"),
+        (
+            lambda v, t, d, s: entropy(d(v.detach()), d(t.detach())) - s * entropy(d(v), d(t)),
+            "a second loss that reaches the classifier",
+            "1 - strength",
+        ),
     ],
 )
 def test_wrong_reversals_get_their_hint(answer, mistake, words):
     result = ch03.gradient_reversal(answer)
     assert (result.status, result.mistake) == ("failed", mistake)
     assert words in result.message
+    assert "gradient of the" in result.message, "whose gradient is wrong is named"
 
 
 def test_reversal_without_a_layer_passes():
@@ -70,7 +77,7 @@ def test_what_is_no_loss_is_answered_in_words():
 
 
 def by_masks(
-    v, t, label, margin, gamma, *, form="absolute", power=1, ways=2, inside=False, positive="label", mean=True
+    v, t, label, margin, gamma, *, form="absolute", power=1, ways=2, inside=False, positive="label", mean="anchor"
 ):
     """L_imi from the whole distance matrix, and a switch for each slip."""
     same = label[:, None] == label[None]
@@ -88,7 +95,8 @@ def by_masks(
             values = np.maximum(0, margin + near[:, :, None] - far[:, None, :])
         triples = near_is[:, :, None] & far_is[:, None, :]
         sums = (values * triples).sum(axis=(1, 2))
-        total += (sums / triples.sum(axis=(1, 2))).mean() if mean else sums.sum()
+        counts = triples.sum(axis=(1, 2))
+        total += {"anchor": (sums / counts).mean(), "all": sums.sum() / counts.sum(), "sum": sums.sum()}[mean]
     return total
 
 
@@ -102,7 +110,8 @@ def by_masks(
         ({"power": 2}, "squared distances", "distance itself"),
         ({"ways": 1}, "one direction", "anchors too"),
         ({"inside": True}, "same modality", "across"),
-        ({"mean": False}, "summed", "then over anchors"),
+        ({"mean": "sum"}, "summed", "then over anchors"),
+        ({"mean": "all"}, "one mean over all triples", "each anchor's triples first"),
         ({"gamma": 1.0}, "gamma ignored", "multiplies the hinge"),
     ],
 )

@@ -55,6 +55,16 @@ def test_wrong_splits_get_their_hint(slip, mistake, words):
     assert words in result.message
 
 
+def test_a_nameless_wrong_split_is_told_which_part_differs():
+    def answer(*arguments):
+        made = splits()(*arguments)
+        return made | {"gallery": np.concatenate([made["seen"], made["unseen"]])}
+
+    message = ch04.extendable_split(answer).message
+    assert "gallery: expected" in message
+    assert "train: expected" not in message
+
+
 def test_masks_and_the_librarys_split_pass():
     def by_the_library(label, train, validation, test, seen):
         names = [f"class {c}" for c in range(6)]
@@ -68,6 +78,16 @@ def test_masks_and_the_librarys_split_pass():
 
     assert ch04.extendable_split(splits()).status == "passed"
     assert ch04.extendable_split(by_the_library).status == "passed"
+
+
+def by_eigen(X, S, lam, *, other_way=False, power=1):
+    """Formula (4), and a switch for each slip."""
+    a, U = np.linalg.eigh(S.T @ S)
+    b, V = np.linalg.eigh(X.T @ X)
+    if other_way:
+        U, V = U.T, V.T
+    inside = (1 + lam) * (U.T @ S.T @ X @ V) / np.add.outer(a, lam**power * b)
+    return U @ inside @ V.T
 
 
 def sae(*, gram="X", factor=True):
@@ -87,6 +107,8 @@ def sae(*, gram="X", factor=True):
         (sae(gram="both"), "lambda on both", "weight 1"),
         (sae(factor=False), "1 + lambda forgotten", "but for a factor"),
         (lambda X, S, lam: sae()(X, S, lam).T, "transposed", "(k, d)"),
+        (lambda X, S, lam: by_eigen(X, S, lam, other_way=True), "U and V the wrong way round", "as columns"),
+        (lambda X, S, lam: by_eigen(X, S, lam, power=2), "lambda twice", "in them already"),
         (lambda X, S, lam: (np.linalg.inv(X.T @ X) @ X.T @ S).T, "least squares alone", "decoding is left out"),
     ],
 )
@@ -98,10 +120,11 @@ def test_wrong_autoencoders_get_their_hint(answer, mistake, words):
 
 def test_scipys_solver_and_the_librarys_map_pass():
     assert ch04.semantic_map(sae()).status == "passed"
+    assert ch04.semantic_map(by_eigen).status == "passed"
     assert ch04.semantic_map(semantic_map).status == "passed"
 
 
-def four(*, terms="four", power=1.0, of=np.mean, features=np.sum, rows=lambda label: label):
+def four(*, terms="four", power=1.0, of=np.mean, features=np.sum, rows=lambda label: label, weight=1.0, first="code"):
     """Plain matrix products, and a switch for each slip."""
 
     def answer(v, t, code_v, code_t, label, embeddings, decode_v, decode_t):
@@ -110,8 +133,9 @@ def four(*, terms="four", power=1.0, of=np.mean, features=np.sum, rows=lambda la
         for side, code in [("v", code_v), ("t", code_t)]:
             for target, wanted, decode in [("v", v, decode_v), ("t", t, decode_t)]:
                 if terms == "four" or (terms == "cross") == (side != target):
-                    error = features((wanted - np.hstack([code, s]) @ decode) ** 2, axis=1)
-                    total += of(error**power)
+                    known = np.hstack([code, s] if first == "code" else [s, code])
+                    error = features((wanted - known @ decode) ** 2, axis=1)
+                    total += weight * of(error**power)
         return total
 
     return answer
@@ -127,6 +151,8 @@ def four(*, terms="four", power=1.0, of=np.mean, features=np.sum, rows=lambda la
         ({"features": np.mean}, "mean over features", "mean is over pairs"),
         ({"of": np.sum}, "sum over pairs", "size of the batch"),
         ({"power": 0.5}, "norms, not squares", "their squares"),
+        ({"weight": 0.25}, "mean of the four", "their sum"),
+        ({"first": "embedding"}, "embedding before code", "[code, embedding]"),
     ],
 )
 def test_wrong_reconstructions_get_their_hint(slip, mistake, words):
@@ -146,11 +172,11 @@ def test_products_and_the_librarys_loss_pass():
     assert ch04.four_terms(by_the_library).status == "passed"
 
 
-def game(classifier=lambda s: 1, encoder=lambda s: -s, over=lambda n: 2 * n):
+def game(classifier=lambda s: 1, encoder=lambda s: -s, over=lambda n: 2 * n, targets=(1, 0)):
     """The gradients by hand, each player's times a factor."""
 
     def answer(code_v, code_t, w, strength):
-        too_much = [1 / (1 + np.exp(-c @ w)) - is_image for c, is_image in [(code_v, 1), (code_t, 0)]]
+        too_much = [1 / (1 + np.exp(-c @ w)) - is_image for c, is_image in zip((code_v, code_t), targets, strict=True)]
         n = over(len(code_v))
         of_w = (code_v.T @ too_much[0] + code_t.T @ too_much[1]) / n
         return classifier(strength) * of_w, *(encoder(strength) * np.outer(e, w) / n for e in too_much)
@@ -168,6 +194,8 @@ def game(classifier=lambda s: 1, encoder=lambda s: -s, over=lambda n: 2 * n):
         (game(lambda s: s), "strength at the classifier", "belongs to the reversal"),
         (game(encoder=lambda s: -1), "strength forgotten", "not multiplied by strength"),
         (game(over=lambda n: 1), "sum for mean", "mean over all 2n"),
+        (game(over=lambda n: n), "mean over n, not 2n", "all 2n codes"),
+        (game(targets=(0, 1)), "targets exchanged", "1 for image codes"),
     ],
 )
 def test_wrong_signs_get_their_hint(answer, mistake, words):

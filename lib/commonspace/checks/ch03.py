@@ -9,6 +9,8 @@ from torch import Tensor
 from commonspace.checks.exercise import Exercise, Mistake, Result
 from commonspace.losses import modality_loss, reverse_gradient
 
+PLAYERS = ("gradient of the classifier", "gradient of the image projector", "gradient of the text projector")
+
 
 def _game(rng: np.random.Generator) -> tuple:
     """Pictures, texts, a projector of each, a classifier, a strength that is not 1."""
@@ -29,15 +31,15 @@ def _gradients(term: Callable) -> Callable:
         if not isinstance(loss, Tensor) or loss.ndim:
             raise ValueError("return the loss itself, a tensor without dimensions: the check calls backward")
         if not loss.requires_grad:
-            return tuple(np.zeros(weight.shape) for weight in weights)
+            return {player: np.zeros(weight.shape) for player, weight in zip(PLAYERS, weights, strict=True)}
         found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
-        return tuple(gradient.numpy() for gradient in found)
+        return dict(zip(PLAYERS, (gradient.numpy() for gradient in found), strict=True))
 
     return play
 
 
-def _by_hand(images, texts, W_image, W_text, W_classifier, strength) -> tuple:
-    """Classifier, image projector, text projector: the chain rule in numpy, without autograd."""
+def _by_hand(images, texts, W_image, W_text, W_classifier, strength) -> dict:
+    """The chain rule in numpy, without autograd."""
     to_classifier, to_projectors = 0, []
     for rows, W, column in [(images, W_image, 1), (texts, W_text, 0)]:
         hidden = np.tanh(rows @ W)
@@ -46,7 +48,7 @@ def _by_hand(images, texts, W_image, W_text, W_classifier, strength) -> tuple:
         slope = (e / e.sum(axis=1, keepdims=True) - np.eye(2)[column]) / (2 * len(rows))  # d loss / d logits
         to_classifier = to_classifier + hidden.T @ slope
         to_projectors.append(-strength * rows.T @ (slope @ W_classifier.T * (1 - hidden**2)))
-    return to_classifier, *to_projectors
+    return dict(zip(PLAYERS, (to_classifier, *to_projectors), strict=True))
 
 
 def _through(change: Callable, weigh: Callable = lambda strength: 1.0) -> Callable:
@@ -110,6 +112,18 @@ _gradient_reversal = Exercise(
             _through(lambda code, strength: -strength * code),
         ),
         Mistake(
+            "reversed twice",
+            "the codes are reversed and the loss is negated as well: the two turns cancel for the projectors, and the "
+            "classifier is trained to fail. One turn is enough, between code and classifier.",
+            _through(reverse_gradient, lambda strength: -1.0),
+        ),
+        Mistake(
+            "a second loss that reaches the classifier",
+            "you add -strength times the loss, through the classifier's weights too: the classifier gets 1 - strength "
+            "of its gradient. What is turned round must reach the codes alone.",
+            _gradients(lambda v, t, d, s: modality_loss(d(v.detach()), d(t.detach())) - s * modality_loss(d(v), d(t))),
+        ),
+        Mistake(
             "images only",
             "the gradient of the image code is turned, that of the text code is not: the text projector helps the "
             "classifier.",
@@ -147,7 +161,9 @@ def _by_loops(image_code, text_code, label, margin, gamma) -> float:
     return float(total)
 
 
-def _triplets(*, square=False, relative=False, own=False, others=False, ways=2, same=False, mean=True, gamma=True):
+def _triplets(
+    *, square=False, relative=False, own=False, others=False, ways=2, same=False, mean=True, gamma=True, pooled=False
+):
     """L_imi with one slip."""
 
     def answer(v, t, label, margin, weight):
@@ -156,6 +172,7 @@ def _triplets(*, square=False, relative=False, own=False, others=False, ways=2, 
             d = np.sqrt(((anchor[:, None] - across[None]) ** 2).sum(axis=2))
             inside = np.sqrt(((anchor[:, None] - anchor[None]) ** 2).sum(axis=2))
             d, inside = (d**2, inside**2) if square else (d, inside)
+            values, n_triples = 0.0, 0
             for i in range(len(label)):
                 alike = label == label[i]
                 near = d[i, [i]] if own else d[i, alike]
@@ -164,7 +181,9 @@ def _triplets(*, square=False, relative=False, own=False, others=False, ways=2, 
                 pairs = near[:, None] - far[None] if relative else near[:, None] + 0 * far[None]
                 hinge = margin + pairs if relative else margin - far[None] + 0 * pairs
                 value = hinge.clip(0) if relative else pairs + (weight if gamma else 1.0) * hinge.clip(0)
-                total += (value.mean() if mean else value.sum()) / (len(label) if mean else 1)
+                values += value.sum() if pooled or not mean else value.mean()
+                n_triples += value.size
+            total += values / (n_triples if pooled else len(label) if mean else 1)
         return float(total)
 
     return answer
@@ -217,6 +236,12 @@ intermodal_loss = Exercise(
             "summed",
             "you sum over all triples. Asked for is the mean over the triples of each anchor, then over anchors.",
             _triplets(mean=False),
+        ),
+        Mistake(
+            "one mean over all triples",
+            "you take one mean over all triples of a direction, so that anchors of classes with more triples count "
+            "more. Take the mean of each anchor's triples first, then over anchors.",
+            _triplets(pooled=True),
         ),
         Mistake(
             "gamma ignored",

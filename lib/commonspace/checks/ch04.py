@@ -102,13 +102,16 @@ def _by_kronecker(X, S, lam) -> np.ndarray:
     return np.linalg.solve(A, ((1 + lam) * S.T @ X).ravel()).reshape(k, d)
 
 
-def _eigen_slip(wrong_gram=False, forgotten=False, both=False):
+def _eigen_slip(wrong_gram=False, forgotten=False, both=False, turned=False, twice=False):
     def answer(X, S, lam):
         a, U = np.linalg.eigh(S.T @ S)
         b, V = np.linalg.eigh(X.T @ X)
         sums = lam * a[:, None] + b if wrong_gram else a[:, None] + lam * b
         if both:
             sums = lam * (a[:, None] + b)
+        if twice:  # eigenvalues of lambda X'X, times lambda once more
+            sums = a[:, None] + lam**2 * b
+        U, V = (U.T, V.T) if turned else (U, V)
         return U @ ((1 if forgotten else 1 + lam) * (U.T @ S.T @ X @ V) / sums) @ V.T
 
     return answer
@@ -128,6 +131,17 @@ semantic_map = Exercise(
             "lambda on both",
             "lambda multiplies both Gram matrices. S'S comes from decoding, which has weight 1: a_i + lambda b_j.",
             _eigen_slip(both=True),
+        ),
+        Mistake(
+            "lambda twice",
+            "lambda counts twice: b are the eigenvalues of X'X, or of lambda X'X, but then lambda is in them already.",
+            _eigen_slip(twice=True),
+        ),
+        Mistake(
+            "U and V the wrong way round",
+            "U and V stand the wrong way round. eigh gives eigenvectors as columns, A = U diag(a) U', so the right "
+            "side is turned into the bases by U' (...) V and back by U (...) V'.",
+            _eigen_slip(turned=True),
         ),
         Mistake(
             "1 + lambda forgotten",
@@ -183,6 +197,13 @@ def _rebuilt(v, t, code_v, code_t, label, embeddings, decode_v, decode_t) -> flo
     return float(sum(s.mean() for s in _squares(v, t, code_v, code_t, label, embeddings, decode_v, decode_t).values()))
 
 
+def _embedding_first(v, t, code_v, code_t, label, embeddings, decode_v, decode_t) -> float:
+    known = [np.hstack([embeddings[label], code]) for code in (code_v, code_t)]
+    return float(
+        sum(((rows - k @ D) ** 2).sum(axis=1).mean() for k in known for rows, D in [(v, decode_v), (t, decode_t)])
+    )
+
+
 def _some(keep):
     return lambda *a: float(sum(s.mean() for name, s in _squares(*a).items() if keep(*name)))
 
@@ -233,6 +254,16 @@ four_terms = Exercise(
             lambda *a: _rebuilt(*a) * len(a[0]),
         ),
         Mistake(
+            "mean of the four",
+            "you take the mean of the four terms. L_rec is their sum.",
+            lambda *a: _rebuilt(*a) / 4,
+        ),
+        Mistake(
+            "embedding before code",
+            "your decoders read [embedding, code]. Their first d rows belong to the code: [code, embedding].",
+            _embedding_first,
+        ),
+        Mistake(
             "norms, not squares",
             "you add norms. The equation has their squares.",
             lambda *a: float(sum(np.sqrt(s).mean() for s in _squares(*a).values())),
@@ -262,6 +293,11 @@ def _signed(classifier, encoder):
         return classifier(strength) * of_w, encoder(strength) * of_a, encoder(strength) * of_b
 
     return answer
+
+
+def _exchanged(code_v, code_t, w, strength) -> tuple:
+    of_w, of_t, of_v = _by_autograd(code_t, code_v, w, strength)
+    return of_w, of_v, of_t
 
 
 adversary_gradients = Exercise(
@@ -303,6 +339,16 @@ adversary_gradients = Exercise(
             "strength forgotten",
             "the signs are right, but the reversed gradient is not multiplied by strength.",
             _signed(lambda s: 1, lambda s: 1 / s),
+        ),
+        Mistake(
+            "mean over n, not 2n",
+            "the signs are right, but you divide by n. L_adv is the mean over all 2n codes.",
+            lambda a, b, w, s: tuple(2 * x for x in _by_autograd(a, b, w, s)),
+        ),
+        Mistake(
+            "targets exchanged",
+            "your targets are exchanged: p is the probability of 'image', so z is 1 for image codes and 0 for texts.",
+            _exchanged,
         ),
         Mistake(
             "sum for mean",

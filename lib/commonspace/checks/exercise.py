@@ -89,13 +89,26 @@ class Exercise:
         if not any(wrong):
             return Result(PASSED, f"{self.name}: right on {self.trials} fresh random inputs. {self.well_done}")
         first = wrong.index(True)
-        came = f"expected {_brief(expected[first])}\n     got {_brief(got[first])}\n{self._shown(trials[first])}"
+        came = self._came(expected[first], got[first], trials[first])
         for mistake in self.mistakes:
             with np.errstate(all="ignore"):
                 made = [self._agree(g, mistake.answer(*copy.deepcopy(a)), a) for g, a in zip(got, trials, strict=True)]
             if all(made):
                 return Result(FAILED, f"{self.name} is not right yet: {mistake.hint}\n{came}", mistake.name)
         return Result(FAILED, f"{self.name} is not right yet ({sum(wrong)} of {len(trials)} inputs).\n{came}")
+
+    def _came(self, expected: Any, got: Any, arguments: tuple) -> str:
+        """What was expected and what came; of dicts with the right keys, only the entries that differ."""
+        if isinstance(expected, dict) and isinstance(got, dict) and expected.keys() == got.keys():
+            lines = [
+                f"{key}: expected {_brief(value)}\n     got {_brief(got[key])}"
+                for key, value in expected.items()
+                if not self._agree({key: got[key]}, {key: value}, arguments)
+            ]
+            came = "\n".join(lines)
+        else:
+            came = f"expected {_brief(expected)}\n     got {_brief(got)}"
+        return f"{came}\n{self._shown(arguments)}"
 
     def _shown(self, arguments: tuple) -> str:
         names = inspect.signature(self.reference).parameters
