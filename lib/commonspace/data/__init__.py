@@ -7,6 +7,7 @@ from commonspace.data.class_splits import (
     fixed_class_split,
     random_class_splits,
 )
+from commonspace.data.composed import ComposedQueries
 from commonspace.data.emoji import Emoji, EmojiSamples
 from commonspace.data.emoji_subgroups import extendable_emoji, strip_class_words
 from commonspace.data.fashion_products import FashionProducts, FashionSamples
@@ -21,6 +22,7 @@ from commonspace.data.wikipedia import Wikipedia
 
 __all__ = [
     "ClassSplit",
+    "ComposedQueries",
     "Emoji",
     "EmojiSamples",
     "ExtendableSplit",

@@ -99,6 +99,18 @@ def _label(label: Any, classes: Any) -> torch.Tensor | None:
     return label
 
 
+def check_pictures(images: Any) -> Any:
+    """Pictures in memory as a tensor (n, 3, h, w) uint8; a sequence that decodes lazily stays. Raises ValueError."""
+    if not isinstance(images, (np.ndarray, torch.Tensor)):
+        return images
+    images = torch.as_tensor(images)
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+        raise ValueError(
+            f"images must be uint8 of shape (n, 3, h, w); got {images.dtype} of shape {tuple(images.shape)}"
+        )
+    return images
+
+
 @dataclass(frozen=True, eq=False)
 class PairedFeatures(_Rows):
     """Pairs of feature vectors.
@@ -133,13 +145,7 @@ class PairedSamples(_Rows):
     classes: list[str] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, (np.ndarray, torch.Tensor)):
-            images = torch.as_tensor(self.images)
-            if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
-                raise ValueError(
-                    f"images must be uint8 of shape (n, 3, h, w); got {images.dtype} of shape {tuple(images.shape)}"
-                )
-            object.__setattr__(self, "images", images)
+        object.__setattr__(self, "images", check_pictures(self.images))
         for i, text in enumerate(self.texts):
             captions = [text] if isinstance(text, str) else text
             if (
