@@ -54,6 +54,7 @@ SPOILED = [
         lambda n_components: importlib.import_module("cca_zoo.linear").RidgeCCA(n_components, shrinkage=0.5),
     ),
     ("bench_kernel_cca", "KAPPA", None),
+    ("bench_losses", "LOSSES", {"x": {"commonspace": lambda q, t: (q * t).sum(), "loop": lambda q, t: (q * t).mean()}}),
     ("bench_metrics", "METHODS", {"commonspace": lambda *data: 0.3, "other": lambda *data: 0.4}),
     ("bench_sae", "METHODS", {"commonspace": lambda X, S: S.T @ X, "scipy": lambda X, S: 2 * S.T @ X}),
 ]
