@@ -24,6 +24,26 @@ def _take(values: Any, index: Any) -> Any:
     return values[index]
 
 
+def row_ids(rows: Any, n: int) -> torch.Tensor:
+    """A slice, integer ids or a boolean mask as ids of rows, (k,) int64 in 0..n - 1. Raises IndexError."""
+    if isinstance(rows, slice):
+        return torch.tensor(range(n)[rows], dtype=torch.long)
+    index = torch.as_tensor(np.asarray(rows))
+    if index.ndim == 0:
+        raise IndexError(f"index one row with a list, data[[{rows}]]: a container always holds rows")
+    if index.dtype == torch.bool:
+        if len(index) != n:
+            raise IndexError(f"the mask has {len(index)} entries for {n} rows")
+        index = index.nonzero()[:, 0]
+    elif index.numel() == 0:
+        index = index.long()
+    elif index.is_floating_point():
+        raise IndexError(f"rows are chosen by a slice, by integer ids or by a boolean mask, not by {index.dtype}")
+    if index.numel() and (int(index.min()) < -n or int(index.max()) >= n):
+        raise IndexError(f"ids run from {int(index.min())} to {int(index.max())}, but there are {n} rows")
+    return torch.where(index < 0, index + n, index)
+
+
 class _Rows:
     """Length, indexing and the checks shared by every container of rows."""
 
@@ -32,26 +52,7 @@ class _Rows:
 
     def __getitem__(self, rows: Any):
         """The same container with the rows of a slice, of integer ids or of a boolean mask."""
-        n = len(self)
-        if isinstance(rows, slice):
-            index = torch.tensor(range(n)[rows], dtype=torch.long)
-        else:
-            index = torch.as_tensor(np.asarray(rows))
-            if index.ndim == 0:
-                raise IndexError(f"index one row with a list, data[[{rows}]]: a container always holds rows")
-            if index.dtype == torch.bool:
-                if len(index) != n:
-                    raise IndexError(f"the mask has {len(index)} entries for {n} rows")
-                index = index.nonzero()[:, 0]
-            elif index.numel() == 0:
-                index = index.long()
-            elif index.is_floating_point():
-                raise IndexError(
-                    f"rows are chosen by a slice, by integer ids or by a boolean mask, not by {index.dtype}"
-                )
-            if index.numel() and (int(index.min()) < -n or int(index.max()) >= n):
-                raise IndexError(f"ids run from {int(index.min())} to {int(index.max())}, but there are {n} rows")
-            index = torch.where(index < 0, index + n, index)
+        index = row_ids(rows, len(self))
         cut = {f.name: _take(getattr(self, f.name), index) for f in fields(self) if f.metadata.get("per_row")}
         return replace(self, **cut)
 
