@@ -23,9 +23,9 @@ def _batch(rng: np.random.Generator) -> tuple:
 
 
 def _large(*rest: float) -> tuple:
-    """Three pairs whose dot products are in the thousands, of either sign."""
-    query = torch.tensor([[40.0, 0.0], [-30.0, 20.0], [10.0, -50.0]], dtype=torch.float64)
-    return query, torch.tensor([[30.0, 5.0], [20.0, 25.0], [35.0, -20.0]], dtype=torch.float64), *rest
+    """Three pairs whose dot products go beyond 1,000, of either sign, and are not highest for the own target."""
+    query = torch.tensor([[40.0, 0.0], [-40.0, 20.0], [10.0, -50.0]], dtype=torch.float64)
+    return query, torch.tensor([[30.0, 5.0], [35.0, -20.0], [20.0, 25.0]], dtype=torch.float64), *rest
 
 
 def _choice_by_choice(query, target, temperature) -> float:

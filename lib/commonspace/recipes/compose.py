@@ -80,7 +80,7 @@ class Config(BaseConfig):
         "lesson/emoji-skin-tone": {"epochs": 10},
         "lesson/emoji-gender": {"epochs": 20},
         "lesson/emoji-hair": {"epochs": 30},
-        "lesson/fashion-products": {"epochs": 4},
+        "lesson/fashion-products": {"epochs": 4, "size": 40},
         "paper": {
             "image": "resnet18", "pretrained": True, "text": "lstm", "word_dim": 512, "loss": "soft_triplet",
             "share": 2, "batch_size": 32, "optimizer": "sgd", "schedule": "constant", "lr": 1e-2, "weight_decay": 1e-6,
