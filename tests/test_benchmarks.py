@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,14 @@ SPOILED = [
         lambda n_components: importlib.import_module("cca_zoo.linear").RidgeCCA(n_components, shrinkage=0.5),
     ),
     ("bench_kernel_cca", "KAPPA", None),
+    ("bench_losses", "LOSSES", {"x": {"commonspace": lambda q, t: (q * t).sum(), "loop": lambda q, t: (q * t).mean()}}),
     ("bench_metrics", "METHODS", {"commonspace": lambda *data: 0.3, "other": lambda *data: 0.4}),
+    ("bench_compose", "METHODS", {"commonspace": lambda **data: {"R@1": 0.3}, "other": lambda **data: {"R@1": 0.4}}),
+    (
+        "bench_scenes",
+        "PEERS",
+        {2: (4, 2, "other", lambda scenes: np.zeros((len(scenes), 64, 64, 3), np.uint8), 0, 0.02)},
+    ),
     ("bench_sae", "METHODS", {"commonspace": lambda X, S: S.T @ X, "scipy": lambda X, S: 2 * S.T @ X}),
 ]
 

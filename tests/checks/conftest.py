@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
 
 from commonspace.losses import modality_loss, reverse_gradient
 from commonspace.models import CCA
 
 # What the notebooks have imported when an exercise cell runs.
-KNOWN = {"np": np, "torch": torch, "CCA": CCA, "LogisticRegression": LogisticRegression} | {
+KNOWN = {"np": np, "torch": torch, "F": F, "CCA": CCA, "LogisticRegression": LogisticRegression} | {
     "modality_loss": modality_loss,
     "reverse_gradient": reverse_gradient,
 }

@@ -52,13 +52,15 @@ def write_fashion(folder: Path, seed: int = 0, n: int = 60) -> list[list[str]]:
     Every third row has the title of another, spelt differently; the row 2 has commas in its title; of the last two rows
     one has no photo and one no title.
     """
-    rng = random.Random(seed)
+    rng, look = random.Random(seed), random.Random(seed + 1000)
     rows = []
     for i in rng.sample(range(1000, 60000), n):
         word = rng.choice(["Puma", "Nike", "Fila", "Asics", "Lee"])
         kind = rng.choice(["Tshirts", "Watches", "Shirts", "Belts"])
         title = f"{word} Men's {rng.choice(['Red', 'Blue', 'Black', 'White'])} {kind} {rng.randrange(10**6)}"
-        rows.append([str(i), "Men", "Apparel", "Topwear", kind, "Red", "", "", "Casual", title])
+        gender, usage = look.choice(["Men", "Men", "Women", ""]), look.choice(["Casual", "Casual", "Sports"])
+        colour = look.choice(["Red", "Blue", "Navy Blue", "Off White", "Multi", ""])
+        rows.append([str(i), gender, "Apparel", "Topwear", kind, colour, "", "", usage, title])
     for i in range(3, n - 2, 3):
         rows[i][-1] = rows[i - 1][-1].upper().replace(" ", "  -  ")
     rows[2][-1] = "Lee, the Shirt, Blue"

@@ -50,6 +50,7 @@ def test_articles_are_read(root, made, seed, capsys):
     for column, values in enumerate((samples.gender, samples.master_category, samples.sub_category), 1):
         assert values == [row[column] for row in kept]
     assert samples.base_colour == [row[5] for row in kept]
+    assert samples.usage == [row[8] for row in kept]
     assert samples.images.shape == (len(kept), 3, 16, 12)
     for i in (0, len(kept) - 1):  # the lower right corner of a small photo is one colour, its own
         from PIL import Image

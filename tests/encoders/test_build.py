@@ -7,7 +7,19 @@ import torch
 
 import commonspace.encoders
 from commonspace.data.vocabulary import Vocabulary
-from commonspace.encoders import MLP, BagOfWords, Bert, ResNet, Sequence, SmallConvNet, Standardize, build_encoder
+from commonspace.encoders import (
+    GRU,
+    LSTM,
+    MLP,
+    BagOfWords,
+    Bert,
+    ResNet,
+    ScaledUnitNorm,
+    Sequence,
+    SmallConvNet,
+    Standardize,
+    build_encoder,
+)
 
 TEXTS = ["a cat", "a dog and a cat", "Hänsel"]
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -19,12 +31,15 @@ def words(weighting: str) -> BagOfWords:
 
 
 ENCODERS = {
+    "LSTM": (lambda: LSTM(Vocabulary.build(TEXTS), 6, 5, 0.2, "max"), TEXTS),
+    "GRU": (lambda: GRU(Vocabulary.build(TEXTS), 6, 5, bidirectional=True), TEXTS),
     "SmallConvNet": (lambda: SmallConvNet(width=6, feature_map=True), IMAGES),
     "ResNet": (lambda: ResNet("resnet34", trainable="last_block"), IMAGES),
     "MLP": (lambda: MLP((6, 5, 3), "tanh", dropout=0.3, batch_norm=True, final_activation="sigmoid"), ROWS),
     "BagOfWords": (lambda: words("tfidf"), TEXTS),
     "Bert": (lambda: Bert(cache=False), TEXTS),
     "Standardize": (lambda: Standardize(6, power=0.5).fit(ROWS.abs()), ROWS.abs()),
+    "ScaledUnitNorm": (lambda: Sequence(MLP([6, 5]), ScaledUnitNorm(2.0)), ROWS),
     "Sequence": (lambda: Sequence(words("binary"), Sequence(MLP([5, 4]), MLP([4, 2]))), TEXTS),
 }
 
@@ -71,7 +86,7 @@ def test_a_sequence_is_its_parts_in_turn():
     ("make", "message"),
     [
         (Sequence, "at least one encoder"),
-        (lambda: build_encoder({"encoder": "Vgg"}), "one of MLP, .*, Sequence; got 'Vgg'"),
+        (lambda: build_encoder({"encoder": "Vgg"}), "one of .*, MLP, .*, Sequence; got 'Vgg'"),
         (lambda: build_encoder({}), "got None"),
     ],
 )

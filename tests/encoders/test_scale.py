@@ -1,10 +1,12 @@
-"""Standardised columns against scikit-learn and numpy."""
+"""Standardised columns against scikit-learn and numpy; rows of one learned length against loops."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
-from commonspace.encoders import Standardize
+from commonspace.encoders import ScaledUnitNorm, Sequence, Standardize, build_encoder
 
 
 def rows(seed: int, n: int = 50, d: int = 6, dtype=torch.float32) -> torch.Tensor:
@@ -92,5 +94,65 @@ def test_integer_rows_are_read():
     ],
 )
 def test_bad_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ---- rows of one length ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [4.0, 0.5])
+def test_every_row_gets_the_same_length_and_keeps_its_direction(scale):
+    x = rows(9, 8, 5)
+    found = ScaledUnitNorm(scale)(x)
+    expected = [[scale * v / math.hypot(*row) for v in row] for row in x.double().tolist()]
+    np.testing.assert_allclose(found.detach(), expected, rtol=1e-5)
+    torch.testing.assert_close(ScaledUnitNorm(scale)(1000 * x), found)
+    cosines = torch.nn.functional.cosine_similarity(x[:, None], x[None], dim=2)
+    torch.testing.assert_close(found @ found.T, scale**2 * cosines, atol=1e-5, rtol=1e-5)
+
+
+def test_its_gradients_equal_finite_differences_and_the_scale_learns():
+    norm = ScaledUnitNorm(3.0).double()
+    x = rows(10, 4, 3, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, s: torch.func.functional_call(norm, {"scale": s}, (x,)), (x, norm.scale))
+    norm(x).sum().backward()
+    assert norm.scale.grad.item() == pytest.approx((x.detach() / x.detach().norm(dim=1, keepdim=True)).sum().item())
+    assert [name for name, _ in norm.named_parameters()] == ["scale"]
+    assert norm.scale.shape == ()
+
+
+def test_a_row_of_zeros_stays_and_has_a_finite_gradient():
+    x = torch.zeros(2, 3, requires_grad=True)
+    found = ScaledUnitNorm()(x)
+    found.sum().backward()
+    assert not found.any()
+    assert x.grad.isfinite().all()
+
+
+def test_it_is_built_again_and_keeps_the_width_it_gets():
+    norm = ScaledUnitNorm(2.5)
+    assert norm.config == {"encoder": "ScaledUnitNorm", "scale": 2.5}
+    again = build_encoder(norm.config)
+    assert again.scale.item() == 2.5
+    with torch.no_grad():
+        norm.scale.fill_(7.0)
+    again.load_state_dict(norm.state_dict())
+    assert torch.equal(again(rows(11)), norm(rows(11)))
+    assert Sequence(Standardize(6), ScaledUnitNorm()).out_dim == 6
+    assert Sequence(ScaledUnitNorm()).out_dim is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ScaledUnitNorm(0.0), "scale must be a number > 0, got 0.0"),
+        (lambda: ScaledUnitNorm(math.nan), "got nan"),
+        (lambda: ScaledUnitNorm(math.inf), "got inf"),
+        (lambda: ScaledUnitNorm()(torch.zeros(3)), r"\(B, d\), got \(3,\)"),
+        (lambda: ScaledUnitNorm()(torch.zeros(3, 2, 2)), r"got \(3, 2, 2\)"),
+    ],
+)
+def test_bad_scales_and_rows_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

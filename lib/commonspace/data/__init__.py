@@ -7,24 +7,32 @@ from commonspace.data.class_splits import (
     fixed_class_split,
     random_class_splits,
 )
+from commonspace.data.composed import ComposedQueries
 from commonspace.data.emoji import Emoji, EmojiSamples
+from commonspace.data.emoji_queries import EmojiQueries
 from commonspace.data.emoji_subgroups import extendable_emoji, strip_class_words
 from commonspace.data.fashion_products import FashionProducts, FashionSamples
+from commonspace.data.fashion_queries import FashionQueries, near_colour
 from commonspace.data.flickr8k import Flickr8k
 from commonspace.data.nus_wide_10k import NusWide10k
 from commonspace.data.pascal_sentences import PascalFeatures, PascalSentences
 from commonspace.data.pictures import Pictures
 from commonspace.data.samples import PairedFeatures, PairedSamples
+from commonspace.data.scene_pictures import ScenePictures
+from commonspace.data.scenes import SceneQueries, Scenes, SceneSamples
 from commonspace.data.small import digits_halves, linnerud
 from commonspace.data.vocabulary import Vocabulary
 from commonspace.data.wikipedia import Wikipedia
 
 __all__ = [
     "ClassSplit",
+    "ComposedQueries",
     "Emoji",
+    "EmojiQueries",
     "EmojiSamples",
     "ExtendableSplit",
     "FashionProducts",
+    "FashionQueries",
     "FashionSamples",
     "Flickr8k",
     "NusWide10k",
@@ -33,6 +41,10 @@ __all__ = [
     "PascalFeatures",
     "PascalSentences",
     "Pictures",
+    "ScenePictures",
+    "SceneQueries",
+    "SceneSamples",
+    "Scenes",
     "Vocabulary",
     "Wikipedia",
     "digits_halves",
@@ -40,6 +52,7 @@ __all__ = [
     "extendable_emoji",
     "fixed_class_split",
     "linnerud",
+    "near_colour",
     "random_class_splits",
     "strip_class_words",
 ]

@@ -5,7 +5,6 @@ Font License 1.1, the tables and names under the Unicode License. ``python data_
 """
 
 import difflib
-import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ import numpy as np
 import torch
 
 from commonspace.data import files
+from commonspace.data.composed import ComposedQueries
 from commonspace.data.download import new_file, problems, read_manifest
+from commonspace.data.emoji_split import divide
 from commonspace.data.emoji_tables import families, has_skin_tone, inheritance, key, read_annotations, read_table
 from commonspace.data.samples import PairedSamples, per_row
 
 COMMAND = "python data_scripts/get_emoji.py"
-TEST, VALIDATION = 470 / 1870, 280 / 1870  # of the rows; the rest is train
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,7 @@ class Emoji:
         subgroups = list(dict.fromkeys(entry.subgroup for entry in entries))
         entries = [entries[i] for i in rows]
         self.language = language
+        self._arguments = {"size": size, "language": language, "skin_tones": skin_tones, "root": root}
         self.samples = EmojiSamples(
             images=_pixels(folder, size)[rows],
             texts=[names.get(key(entry.character), entry.name) for entry in entries],
@@ -91,25 +92,28 @@ class Emoji:
         """
         if kind not in ("family", "random"):
             raise ValueError(f'a split is by "family" or "random"; got {kind!r}')
-        characters = self.samples.characters
         units: dict[int, list[int]] = {}
         for row in range(len(self)):
             units.setdefault(int(self.samples.family[row]) if kind == "family" else row, []).append(row)
-        # A hash and not a random generator: it depends on no library's version and on no order of the table.
-        rank = {c: hashlib.sha256(f"{seed} {c}".encode()).digest() for c in characters}
-        waiting = sorted(units.values(), key=lambda rows: rank[min(characters[row] for row in rows)])
-        parts = []
-        for share in (TEST, VALIDATION):
-            room, taken = round(share * len(self)), []
-            largest = max(1, room // 20)  # one family, say the 26 drawings of families, must not dominate a part
-            for rows in waiting:
-                if len(rows) <= min(largest, room - len(taken)):
-                    taken += rows
-            parts.append(taken)
-            gone = set(taken)
-            waiting = [rows for rows in waiting if rows[0] not in gone]
-        parts.append([row for rows in waiting for row in rows])
-        test, validation, train = (self.samples[sorted(part, key=lambda r: rank[characters[r]])] for part in parts)
+        train, validation, test = divide(list(units.values()), self.samples.characters, seed)
+        return self.samples[train], self.samples[validation], self.samples[test]
+
+    def queries(self, attribute: str, seed: int = 0) -> tuple[ComposedQueries, ComposedQueries, ComposedQueries]:
+        """Train, validation and test `EmojiQueries`: each changes the "skin_tone", the "gender" or the "hair".
+
+        A source, a sentence ("with dark skin", "as a woman", "give them curls"; one of several wordings, drawn by the
+        seed) and a target that differs from the source in that attribute alone: every pair there is. All 3,655 emoji
+        take part, also where ``skin_tones`` is False. No family has drawings on two sides; but hair changes in one
+        family only, there a side has persons of its own, each of one gender and skin tone.
+
+        The gallery is every drawing of the side, once: those that queries ask for, and all other emoji besides, about
+        a quarter for test. Emoji with the same drawing are one picture, so any of them is a right answer.
+        Raises ValueError for another attribute, and for a set so small that a side has no query.
+        """
+        from commonspace.data.emoji_queries import emoji_queries
+
+        whole = self if self._arguments["skin_tones"] else Emoji(**self._arguments | {"skin_tones": True})
+        train, validation, test = emoji_queries(whole.samples, attribute, seed)
         return train, validation, test
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from commonspace.data import files
+from commonspace.data.composed import ComposedQueries
 from commonspace.data.download import mendable
 from commonspace.data.pictures import Pictures, check_size, listing
 from commonspace.data.samples import PairedSamples, per_row
@@ -58,7 +59,7 @@ class FashionSamples(PairedSamples):
     """Photos of articles and their titles; ``label`` is the kind of article, such as Tshirts, in ``classes``.
 
     ``images``: (n, 3, h, w) uint8. ``texts``: n titles. ``ids``: (n,) int64, rising. ``gender``, ``master_category``,
-    ``sub_category``, ``base_colour``: n strings, "" where the shop gave none.
+    ``sub_category``, ``base_colour``, ``usage``: n strings, "" where the shop gave none.
     """
 
     ids: torch.Tensor | None = per_row(default=None)
@@ -66,6 +67,7 @@ class FashionSamples(PairedSamples):
     master_category: list[str] | None = per_row(default=None)
     sub_category: list[str] | None = per_row(default=None)
     base_colour: list[str] | None = per_row(default=None)
+    usage: list[str] | None = per_row(default=None)
 
 
 class FashionProducts:
@@ -106,6 +108,7 @@ class FashionProducts:
             master_category=[row["masterCategory"] for row in rows.values()],
             sub_category=[row["subCategory"] for row in rows.values()],
             base_colour=[row["baseColour"] for row in rows.values()],
+            usage=[row["usage"] for row in rows.values()],
         )
 
     def __len__(self) -> int:
@@ -118,6 +121,19 @@ class FashionProducts:
         """
         sides = torch.tensor([side(title) for title in self.samples.texts])
         return self.samples[sides > 1], self.samples[sides == 1], self.samples[sides == 0]
+
+    def queries(self, seed: int = 0, per_source: int = 1) -> tuple[ComposedQueries, ComposedQueries, ComposedQueries]:
+        """Train, validation and test `FashionQueries`: "the same in red", between the articles of each part of `split`.
+
+        A source; a sentence with a colour that another article of its gender, kind and usage has, drawn by the seed
+        from those there are (``per_source`` of them, or as many as there are), each as likely; and a target drawn from
+        those articles. All of them are right. An article whose gender, kind, usage or colour is not known is no source
+        and no answer. The gallery is all articles of the part. Raises ValueError for a ``per_source`` below 1.
+        """
+        from commonspace.data.fashion_queries import fashion_queries
+
+        train, validation, test = (fashion_queries(part, seed, per_source) for part in self.split())
+        return train, validation, test
 
     def pool(self, n: int = 1000) -> tuple[FashionSamples, torch.Tensor]:
         """The ``n`` test articles of the smallest ids, and which are relevant to which: (n, n) bool.

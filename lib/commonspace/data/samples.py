@@ -24,6 +24,26 @@ def _take(values: Any, index: Any) -> Any:
     return values[index]
 
 
+def row_ids(rows: Any, n: int) -> torch.Tensor:
+    """A slice, integer ids or a boolean mask as ids of rows, (k,) int64 in 0..n - 1. Raises IndexError."""
+    if isinstance(rows, slice):
+        return torch.tensor(range(n)[rows], dtype=torch.long)
+    index = torch.as_tensor(np.asarray(rows))
+    if index.ndim == 0:
+        raise IndexError(f"index one row with a list, data[[{rows}]]: a container always holds rows")
+    if index.dtype == torch.bool:
+        if len(index) != n:
+            raise IndexError(f"the mask has {len(index)} entries for {n} rows")
+        index = index.nonzero()[:, 0]
+    elif index.numel() == 0:
+        index = index.long()
+    elif index.is_floating_point():
+        raise IndexError(f"rows are chosen by a slice, by integer ids or by a boolean mask, not by {index.dtype}")
+    if index.numel() and (int(index.min()) < -n or int(index.max()) >= n):
+        raise IndexError(f"ids run from {int(index.min())} to {int(index.max())}, but there are {n} rows")
+    return torch.where(index < 0, index + n, index)
+
+
 class _Rows:
     """Length, indexing and the checks shared by every container of rows."""
 
@@ -32,26 +52,7 @@ class _Rows:
 
     def __getitem__(self, rows: Any):
         """The same container with the rows of a slice, of integer ids or of a boolean mask."""
-        n = len(self)
-        if isinstance(rows, slice):
-            index = torch.tensor(range(n)[rows], dtype=torch.long)
-        else:
-            index = torch.as_tensor(np.asarray(rows))
-            if index.ndim == 0:
-                raise IndexError(f"index one row with a list, data[[{rows}]]: a container always holds rows")
-            if index.dtype == torch.bool:
-                if len(index) != n:
-                    raise IndexError(f"the mask has {len(index)} entries for {n} rows")
-                index = index.nonzero()[:, 0]
-            elif index.numel() == 0:
-                index = index.long()
-            elif index.is_floating_point():
-                raise IndexError(
-                    f"rows are chosen by a slice, by integer ids or by a boolean mask, not by {index.dtype}"
-                )
-            if index.numel() and (int(index.min()) < -n or int(index.max()) >= n):
-                raise IndexError(f"ids run from {int(index.min())} to {int(index.max())}, but there are {n} rows")
-            index = torch.where(index < 0, index + n, index)
+        index = row_ids(rows, len(self))
         cut = {f.name: _take(getattr(self, f.name), index) for f in fields(self) if f.metadata.get("per_row")}
         return replace(self, **cut)
 
@@ -99,6 +100,18 @@ def _label(label: Any, classes: Any) -> torch.Tensor | None:
     return label
 
 
+def check_pictures(images: Any) -> Any:
+    """Pictures in memory as a tensor (n, 3, h, w) uint8; a sequence that decodes lazily stays. Raises ValueError."""
+    if not isinstance(images, (np.ndarray, torch.Tensor)):
+        return images
+    images = torch.as_tensor(images)
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+        raise ValueError(
+            f"images must be uint8 of shape (n, 3, h, w); got {images.dtype} of shape {tuple(images.shape)}"
+        )
+    return images
+
+
 @dataclass(frozen=True, eq=False)
 class PairedFeatures(_Rows):
     """Pairs of feature vectors.
@@ -133,13 +146,7 @@ class PairedSamples(_Rows):
     classes: list[str] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, (np.ndarray, torch.Tensor)):
-            images = torch.as_tensor(self.images)
-            if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
-                raise ValueError(
-                    f"images must be uint8 of shape (n, 3, h, w); got {images.dtype} of shape {tuple(images.shape)}"
-                )
-            object.__setattr__(self, "images", images)
+        object.__setattr__(self, "images", check_pictures(self.images))
         for i, text in enumerate(self.texts):
             captions = [text] if isinstance(text, str) else text
             if (

@@ -1,22 +1,26 @@
 """Pixels, tokens or features to features.
 
 But for PixelFeatures, every encoder is a torch module that is called with a batch and gives (B, out_dim), with
-``out_dim`` an attribute. Its ``config`` is a dict that JSON can hold and that `build_encoder` takes; what it learned is
-in its state dict.
+``out_dim`` an attribute (None for ScaledUnitNorm, which keeps the width it gets). Its ``config`` is a dict that JSON
+can hold and that `build_encoder` takes; what it learned is in its state dict.
 """
 
 from commonspace.encoders.build import Sequence, build_encoder
 from commonspace.encoders.image import PixelFeatures, ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
-from commonspace.encoders.scale import Standardize
+from commonspace.encoders.recurrent import GRU, LSTM
+from commonspace.encoders.scale import ScaledUnitNorm, Standardize
 from commonspace.encoders.text import BagOfWords, Bert
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "MLP",
     "BagOfWords",
     "Bert",
     "PixelFeatures",
     "ResNet",
+    "ScaledUnitNorm",
     "Sequence",
     "SmallConvNet",
     "Standardize",

@@ -7,7 +7,8 @@ from torch import nn
 
 from commonspace.encoders.image import ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
-from commonspace.encoders.scale import Standardize
+from commonspace.encoders.recurrent import GRU, LSTM
+from commonspace.encoders.scale import ScaledUnitNorm, Standardize
 from commonspace.encoders.text import BagOfWords, Bert
 
 
@@ -24,7 +25,8 @@ class Sequence(nn.Module):
         if not parts:
             raise ValueError("a Sequence needs at least one encoder")
         self.parts = nn.ModuleList(parts)
-        self.out_dim = parts[-1].out_dim
+        widths = [part.out_dim for part in parts if part.out_dim is not None]  # a ScaledUnitNorm has none of its own
+        self.out_dim = widths[-1] if widths else None
         self.config = {"encoder": "Sequence", "parts": [part.config for part in parts]}
 
     def forward(self, batch: Any) -> torch.Tensor:
@@ -34,7 +36,10 @@ class Sequence(nn.Module):
         return batch
 
 
-_ENCODERS = {kind.__name__: kind for kind in (MLP, BagOfWords, Bert, ResNet, SmallConvNet, Standardize)}
+_ENCODERS = {
+    kind.__name__: kind
+    for kind in (GRU, LSTM, MLP, BagOfWords, Bert, ResNet, ScaledUnitNorm, SmallConvNet, Standardize)
+}
 
 
 def build_encoder(config: dict[str, Any]) -> nn.Module:

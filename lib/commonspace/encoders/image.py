@@ -65,10 +65,13 @@ class PixelFeatures:
 
     def _histogram(self, images: torch.Tensor) -> np.ndarray:
         """(n, 3, h, w) -> (n, 64): the square root of the share of pixels in each bin."""
-        level = (images.long() * self.levels) // 256  # (n, 3, h, w) in 0..3
-        bins = (level[:, 0] * self.levels + level[:, 1]) * self.levels + level[:, 2]  # (n, h, w) in 0..63
-        counts = F.one_hot(bins.flatten(1), self.levels**3).sum(dim=1)
-        return (counts.double() / bins[0].numel()).sqrt().numpy()
+        shares = np.empty((len(images), self.levels**3))
+        for rows in torch.arange(len(images)).split(512):  # whole numbers of 8 bytes: all at once would take gigabytes
+            level = (images[rows].long() * self.levels) // 256  # (b, 3, h, w) in 0..3
+            bins = ((level[:, 0] * self.levels + level[:, 1]) * self.levels + level[:, 2]).flatten(1)  # in 0..63
+            counts = torch.zeros(len(rows), self.levels**3).scatter_add_(1, bins, torch.ones(bins.shape))
+            shares[rows] = (counts.double() / bins.shape[1]).sqrt()
+        return shares
 
 
 def _pictures(images) -> torch.Tensor:

@@ -1,9 +1,11 @@
-"""Feature rows on one scale: every column with mean 0 and standard deviation 1 over the training rows."""
+"""Feature rows on one scale: columns with mean 0 and standard deviation 1, or rows of one length that is learned."""
 
+import math
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Standardize(nn.Module):
@@ -48,3 +50,32 @@ class Standardize(nn.Module):
         if rows.ndim != 2 or rows.shape[1] != self.in_dim:
             raise ValueError(f"rows must have shape (B, {self.in_dim}), got {tuple(rows.shape)}")
         return rows if self.power == 1.0 else rows.sign() * rows.abs() ** self.power
+
+
+class ScaledUnitNorm(nn.Module):
+    """Rows of any width, (B, d) -> (B, d): s x / max(|x|, 1e-6), with ONE learned number s for all rows.
+
+    ``scale``: s at the start. Dot products of such rows are s^2 times their cosine, so 4 is a temperature of 1/16. Use
+    one module for queries and targets. A row of zeros stays one.
+
+    Source: the released code of N. Vo et al., "Composing text and image for image retrieval", CVPR 2019, whose text
+    does not mention s; without it no softmax over a batch can be fitted, as cosines stay in [-1, 1].
+
+    >>> ScaledUnitNorm()(torch.tensor([[3.0, 4.0]]))
+    tensor([[2.4000, 3.2000]], grad_fn=<MulBackward0>)
+    """
+
+    out_dim = None  # as many as it gets
+
+    def __init__(self, scale: float = 4.0):
+        super().__init__()
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be a number > 0, got {scale!r}")
+        self.config = {"encoder": "ScaledUnitNorm", "scale": float(scale)}
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, d) -> (B, d). Raises ValueError for another number of dimensions."""
+        if rows.ndim != 2:
+            raise ValueError(f"rows must have shape (B, d), got {tuple(rows.shape)}")
+        return self.scale * F.normalize(rows, dim=1, eps=1e-6)

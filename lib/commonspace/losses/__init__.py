@@ -8,12 +8,18 @@ from commonspace.losses.adversarial import (
     reverse_gradient,
 )
 from commonspace.losses.correlation import correlation_loss
+from commonspace.losses.pairs import contrastive_loss, hinge_loss, triplet_margin_loss
 from commonspace.losses.ranking import intermodal_triplet_loss, share_a_label
 from commonspace.losses.reconstruction import reconstruction_loss
+from commonspace.losses.softmax import batch_softmax_loss, candidate_softmax_loss, soft_triplet_loss
 
 __all__ = [
+    "batch_softmax_loss",
+    "candidate_softmax_loss",
+    "contrastive_loss",
     "correlation_loss",
     "gradient_penalty",
+    "hinge_loss",
     "intermodal_triplet_loss",
     "modality_accuracy",
     "modality_loss",
@@ -21,4 +27,6 @@ __all__ = [
     "reversal_strength",
     "reverse_gradient",
     "share_a_label",
+    "soft_triplet_loss",
+    "triplet_margin_loss",
 ]

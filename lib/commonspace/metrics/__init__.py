@@ -1,6 +1,7 @@
 """How good is a ranking: ranks, R@K, median rank and mean average precision. Higher scores are closer."""
 
 from commonspace.metrics.chance import chance_map
+from commonspace.metrics.composed import first_answers, kept_and_changed
 from commonspace.metrics.evaluate import evaluate
 from commonspace.metrics.macro import macro_average
 from commonspace.metrics.probe import modality_probe
@@ -9,6 +10,8 @@ from commonspace.metrics.retrieval import mean_average_precision, median_rank, r
 __all__ = [
     "chance_map",
     "evaluate",
+    "first_answers",
+    "kept_and_changed",
     "macro_average",
     "mean_average_precision",
     "median_rank",

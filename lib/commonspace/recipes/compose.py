@@ -1,0 +1,234 @@
+"""Composed retrieval: a picture and a sentence that says what to change find the picture changed so.
+
+    python -m commonspace.recipes.compose --profile lesson --data scenes
+    python -m commonspace.recipes.compose --profile lesson --data emoji-gender --composer AttributeAsOperator
+    torchrun --nproc-per-node 2 -m commonspace.recipes.compose --profile paper --data scenes-3d
+
+Any composer of `models.composers` between an image encoder and a text encoder, trained to pick each query's target.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from commonspace.data import ComposedQueries, Vocabulary
+from commonspace.encoders import GRU, LSTM, MLP, BagOfWords, Bert, ResNet, Sequence, SmallConvNet
+from commonspace.metrics import evaluate as evaluate_embeddings
+from commonspace.metrics import first_answers
+from commonspace.models.composed import ComposedRetrieval
+from commonspace.models.composers import COMPOSERS, build_composer
+from commonspace.recipes import compose_data
+from commonspace.recipes.config import BaseConfig
+from commonspace.recipes.report import Report, run_folder, write_report
+from commonspace.training import all_gather, is_main, seeded, setup, train
+
+
+@dataclass(frozen=True)
+class Config(BaseConfig):
+    """Composed retrieval's settings; `BaseConfig` has the fields common to all recipes."""
+
+    data: str = "scenes"
+    """queries, one of `commonspace.recipes.compose_data.names()`"""
+    size: int | None = None
+    """height of the pictures in pixels; None is the data set's own"""
+    composer: str = "Concat"
+    """what makes one vector of image and text, one of `commonspace.models.composers.COMPOSERS`"""
+    dropout: float = 0.1
+    """share of hidden units that Concat drops in training"""
+    rank: int = 8
+    """of the matrices of AttributeAsOperator, less the identity"""
+    dim: int = 512
+    """numbers in the vector of a picture and of a query"""
+    image: Literal["small", "resnet18"] = "small"
+    """encoder of pictures: four convolutions, or ResNet-18"""
+    width: int = 32
+    """channels of the small encoder's second convolution"""
+    pretrained: bool = False
+    """begin the ResNet with the weights of ImageNet"""
+    grid: int = 1
+    """cells a side to which the last map is averaged; 1, the mean over the whole of it, is the paper's"""
+    text: Literal["gru", "lstm", "bag", "bert"] = "gru"
+    """encoder of sentences"""
+    word_dim: int = 128
+    """numbers in a word's vector, and in the state of GRU and LSTM"""
+    scale: float = 4.0
+    """length of the vectors when training begins; it is learned"""
+    loss: Literal["batch_softmax", "soft_triplet"] = "batch_softmax"
+    """one choice among all targets of the batch, or one against each"""
+    form: Literal["paper", "release"] = "paper"
+    """of the soft triplet"""
+    share: int = 8
+    """queries of a batch that start from one picture"""
+    batch_size: int = 128
+    """queries a step, over all processes"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum 0.9"""
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """of the learning rate: up for a tenth of the steps and then down to nothing, or none"""
+    body_lr: float = 1.0
+    """learning rate of the image encoder, times that of everything else"""
+    weight_decay: float = 0.0
+    """of all weights"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the networks"""
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "lesson": {"epochs": 6, "lr": 1e-3},
+        "lesson/emoji-skin-tone": {"epochs": 10},
+        "lesson/emoji-gender": {"epochs": 20},
+        "lesson/emoji-hair": {"epochs": 30},
+        "lesson/fashion-products": {"epochs": 4, "size": 40},
+        "paper": {
+            "image": "resnet18", "pretrained": True, "text": "lstm", "word_dim": 512, "loss": "soft_triplet",
+            "share": 2, "batch_size": 32, "optimizer": "sgd", "schedule": "constant", "lr": 1e-2, "weight_decay": 1e-6,
+            "epochs": 300,
+        },
+        "paper/fashion-products": {"loss": "batch_softmax", "body_lr": 0.1, "epochs": 30},
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.composer not in COMPOSERS:
+            raise ValueError(f"composer must be one of {', '.join(COMPOSERS)}; got {self.composer!r}")
+        if self.share < 1 or self.batch_size % self.share:
+            raise ValueError(f"batch_size={self.batch_size} must be a multiple of share={self.share}, which is >= 1")
+
+
+OF_COMPOSERS = {"Concat": ("dropout",), "AttributeAsOperator": ("rank",)}
+
+
+def build(queries: ComposedQueries, config: Config) -> ComposedRetrieval:
+    """The untrained model; its vocabulary is that of the queries' sentences."""
+    with seeded(config.seed, 0):
+        if config.image == "small":
+            image = SmallConvNet(config.width, feature_map=True)
+        else:
+            image = ResNet("resnet18", "DEFAULT" if config.pretrained else None, feature_map=True)
+        of_map = COMPOSERS[config.composer].reads in ("map", "layers")
+        of_words = COMPOSERS[config.composer].reads == "words"
+        composer = build_composer(
+            {
+                "composer": config.composer,
+                "image_dim": image.out_dim if of_map else config.dim,
+                "text_dim": config.word_dim if of_words else config.dim,
+                "dim": config.dim,
+            }
+            | {name: getattr(config, name) for name in OF_COMPOSERS.get(config.composer, ())}
+        )
+        parts = image, text_encoder(queries, config), composer
+        return ComposedRetrieval(*parts, scale=config.scale, grid=config.grid, loss=config.loss, form=config.form)
+
+
+def text_encoder(queries: ComposedQueries, config: Config) -> nn.Module:
+    """Sentences -> (B, dim), untrained: a recurrent network, or a linear layer behind a bag of words or a BERT."""
+    if config.text == "bert":
+        words = Bert()
+    else:
+        vocabulary = Vocabulary.build(queries.modification)
+        if config.text != "bag":
+            return {"gru": GRU, "lstm": LSTM}[config.text](vocabulary, config.word_dim, config.dim)
+        words = BagOfWords(vocabulary)
+    return Sequence(words, MLP([words.out_dim, config.dim]))
+
+
+def fit(
+    queries: ComposedQueries, config: Config, validation: ComposedQueries | None = None, **loop: Any
+) -> ComposedRetrieval:
+    """Train on the queries.
+
+    With ``validation`` the epoch is taken in which R@1, R@5 and R@10 on it are highest together, else the last.
+    ``loop``: further arguments of `training.train`, such as ``output`` for a run that can be killed and resumed.
+    """
+    model = build(queries, config)
+    rows = {}  # of the epoch that is running: its queries in groups that share a picture
+
+    def step(module: ComposedRetrieval, ids: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
+        if epoch not in rows:
+            rows.clear()
+            rows[epoch] = compose_data.groups(queries.source, config.share, config.seed, epoch)
+        chosen = rows[epoch][ids.cpu()].flatten()
+        pictures, source = queries.source[chosen].unique(return_inverse=True)
+        everyones = all_gather(chosen.to(ids.device)).cpu()
+        relevant = [queries.relevant[i] for i in everyones.tolist()]
+        return module.losses(
+            queries.images[pictures].to(ids.device),
+            [queries.modification[i] for i in chosen.tolist()],
+            queries.images[queries.target[chosen]].to(ids.device),
+            source=source.to(ids.device),
+            same=compose_data.same_answer(relevant, queries.target[everyones]).to(ids.device),
+            gather=all_gather,
+        )
+
+    def judge(module: ComposedRetrieval) -> float:
+        found = evaluate(module, validation)
+        return found["R@1"] + found["R@5"] + found["R@10"]
+
+    n_groups = len(queries) // config.share
+    optimizer = make_optimizer(model, config)
+    scheduler = None
+    if config.schedule == "one_cycle":
+        steps = n_groups // (config.batch_size // config.share) * config.epochs
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, peaks, total_steps=max(2, steps + 1), pct_start=0.1, cycle_momentum=False
+        )
+    train(
+        model,
+        step,
+        n_groups,
+        optimizers=optimizer,
+        schedulers=scheduler,
+        epochs=config.epochs,
+        batch_size=config.batch_size // config.share,
+        seed=config.seed,
+        device=config.device,
+        precision=config.precision,
+        validate=None if validation is None else judge,
+        config={key: str(value) for key, value in vars(config).items() if key not in ("output", "device")},
+        **loop,
+    )
+    return model
+
+
+def make_optimizer(model: ComposedRetrieval, config: Config) -> torch.optim.Optimizer:
+    """Adam or SGD over all weights, those of the image encoder with a learning rate of their own."""
+    body = list(model.image_encoder.parameters())
+    of_body = {id(p) for p in body}
+    rest = [p for p in model.parameters() if id(p) not in of_body]
+    parts = [{"params": rest, "lr": config.lr}, {"params": body, "lr": config.lr * config.body_lr}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parts, momentum=0.9, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parts, weight_decay=config.weight_decay)
+
+
+def evaluate(model: ComposedRetrieval, test: ComposedQueries) -> dict[str, float]:
+    """R@1, R@5, R@10, median rank and mAP; each query's own source is out of its gallery, all other pictures are in it.
+
+    Where the pictures' attributes are known, also ``kept`` and ``changed`` of the first answers
+    (`compose_data.kept_and_changed`).
+    """
+    query, gallery = model.embed_all(test.images, test.source, test.modification)
+    found = evaluate_embeddings(query, gallery, relevant=test.relevant, exclude=test.source)
+    answer = first_answers(query, gallery, exclude=test.source)
+    return found | compose_data.kept_and_changed(test, answer)
+
+
+def run(config: Config) -> Report:
+    """Load the data, train (resuming a run that was killed), evaluate on the test queries, write the report."""
+    start, folder = time.perf_counter(), run_folder("compose", config)
+    splits = compose_data.load(config.data, config.seed, config.size)
+    with setup():
+        model = fit(splits.train, config, splits.validation, output=folder / "training")
+        metrics = evaluate(model, splits.test)
+        if is_main():
+            model.save(folder / "model")
+        return write_report("compose", config, metrics, time.perf_counter() - start, write=is_main())
+
+
+if __name__ == "__main__":
+    from commonspace.recipes.shell import main
+
+    main(Config, run)

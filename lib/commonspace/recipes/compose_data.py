@@ -1,0 +1,146 @@
+"""The data sets of composed queries a recipe can be run on, by name; and which queries share a batch."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from commonspace import metrics
+from commonspace.data import ComposedQueries
+from commonspace.data.emoji_queries import gender_of, hair_of, tone_of
+from commonspace.data.emoji_tables import plain_sequence
+from commonspace.training import epoch_order
+
+
+@dataclass(frozen=True)
+class QuerySplits:
+    """Training, validation and test queries, each over pictures of its own."""
+
+    train: ComposedQueries
+    validation: ComposedQueries
+    test: ComposedQueries
+
+
+def names() -> list[str]:
+    """The data sets of composed queries there are."""
+    return sorted(_LOADERS)
+
+
+def load(name: str, seed: int = 0, size: int | None = None) -> QuerySplits:
+    """The data set ``name``; ``seed`` draws what its owners left open, ``size`` is the height of its pictures in pixels
+    (None: its own). Raises ValueError for an unknown name."""
+    if name not in _LOADERS:
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no data set of composed queries is called {name!r}; there are {', '.join(names())}{hint}")
+    return _LOADERS[name](seed, size)
+
+
+def groups(source: Tensor, size: int, seed: int, epoch: int) -> Tensor:
+    """The rows of an epoch in groups of ``size`` that share a source picture: (n // size, size) int64.
+
+    ``source``: (n,) picture of each row. A batch of such groups holds, for every query, others that start from the same
+    picture: their targets are the hardest negatives, told from its own by the text alone. Which rows meet is drawn
+    afresh for every (seed, epoch); rows left over, fewer than ``size`` of one source, are grouped at random. Each row
+    comes once, but for n % size rows that come not at all.
+    """
+    order = epoch_order(len(source), seed, epoch)
+    order = order[source[order].argsort(stable=True)]  # sources one behind the other, the rows of each shuffled
+    _, of, count = torch.unique_consecutive(source[order], return_inverse=True, return_counts=True)
+    place = torch.arange(len(order)) - (count.cumsum(0) - count)[of]
+    full = place < (count - count % size)[of]
+    rest = order[~full]
+    rest = rest[epoch_order(len(rest), seed, epoch)]
+    rows = torch.cat([order[full], rest])
+    return rows[: len(rows) // size * size].reshape(-1, size)
+
+
+def same_answer(relevant: Sequence[Sequence[int]], target: Tensor) -> Tensor:
+    """Which targets of a batch are right answers to which of its queries: B lists of ids, (B,) -> (B, B) bool."""
+    distinct, column = target.cpu().unique(return_inverse=True)
+    ids = np.concatenate([np.asarray(one, dtype=np.int64) for one in relevant])
+    rows = np.repeat(np.arange(len(relevant)), [len(one) for one in relevant])
+    place = np.searchsorted(distinct.numpy(), ids).clip(max=len(distinct) - 1)
+    here = distinct.numpy()[place] == ids
+    right = torch.zeros(len(relevant), len(distinct), dtype=torch.bool)
+    right[torch.from_numpy(rows[here]), torch.from_numpy(place[here])] = True
+    return right[:, column]
+
+
+def kept_and_changed(queries: ComposedQueries, answer: Tensor) -> dict[str, float]:
+    """Mean over queries of what the answers (n,) keep of the source and of what they change as asked, "kept" and
+    "changed" in [0, 1]; nothing where the pictures' attributes are not known.
+
+    Scenes say it by their own ``kept`` and ``changed``; emoji and articles by their ``attributes``, or those that
+    `attributes` reads off them (`metrics.kept_and_changed`).
+    """
+    if hasattr(queries, "kept"):
+        return {name: float(getattr(queries, name)(answer).nanmean()) for name in ("kept", "changed")}
+    found = attributes(queries)
+    return {} if found is None else metrics.kept_and_changed(found, queries.source, queries.target, answer)
+
+
+def attributes(queries: ComposedQueries) -> Tensor | None:
+    """Numbers for the attributes of each picture, (m, a) int64, equal where pictures agree; None if unknown.
+
+    Emoji: what or who is drawn, skin tone, gender, hair. Articles: gender, kind, usage, colour.
+    """
+    if getattr(queries, "characters", None) is not None:
+        columns = [[read(c) for c in queries.characters] for read in (plain_sequence, tone_of, gender_of, hair_of)]
+    elif getattr(queries, "base_colour", None) is not None:
+        columns = [getattr(queries, name) for name in ("gender", "kind", "usage", "base_colour")]
+    else:
+        return getattr(queries, "attributes", None)
+    numbers = [{value: i for i, value in enumerate(dict.fromkeys(column))} for column in columns]
+    return torch.tensor([[of[value] for value in column] for of, column in zip(numbers, columns, strict=True)]).T
+
+
+# ---- the data sets --------------------------------------------------------------------------------------------------
+
+
+def _scenes(seed: int, size: int | None, **rest: Any) -> QuerySplits:
+    """1,000 scenes with 16 changes each to train on, 2,000 test queries; test has colours of shapes never seen."""
+    from commonspace.data import Scenes
+
+    return QuerySplits(*Scenes(**{"n": 1000, "size": size or 32, "novel": True, "seed": seed} | rest).queries())
+
+
+def _solid_scenes(seed: int, size: int | None) -> QuerySplits:
+    """The same, with solids on a table instead of flat shapes."""
+    return _scenes(seed, size or 64, dimensions=3)
+
+
+def _joined_scenes(seed: int, size: int | None) -> QuerySplits:
+    """Flat scenes, and sentences of one to four changes."""
+    return _scenes(seed, size, edits=(1, 4))
+
+
+def _emoji(attribute: str) -> Callable[[int, int | None], QuerySplits]:
+    def loader(seed: int, size: int | None) -> QuerySplits:
+        from commonspace.data import Emoji
+
+        return QuerySplits(*Emoji(size=size or 32).queries(attribute, seed))
+
+    return loader
+
+
+def _fashion_products(seed: int, size: int | None) -> QuerySplits:
+    """Photos of articles and a colour: "the same in red"."""
+    from commonspace.data import FashionProducts
+
+    return QuerySplits(*FashionProducts(size=(size or 64, (size or 64) * 3 // 4)).queries(seed))
+
+
+_LOADERS: dict[str, Callable[[int, int | None], QuerySplits]] = {
+    "scenes": _scenes,
+    "scenes-3d": _solid_scenes,
+    "scenes-joined": _joined_scenes,
+    "emoji-skin-tone": _emoji("skin_tone"),
+    "emoji-gender": _emoji("gender"),
+    "emoji-hair": _emoji("hair"),
+    "fashion-products": _fashion_products,
+}

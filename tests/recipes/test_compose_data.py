@@ -1,0 +1,135 @@
+"""Composed queries for the recipe: which share a batch, which answers are right, what answers keep and change."""
+
+import numpy as np
+import pytest
+import torch
+
+from commonspace.data import ComposedQueries, Scenes
+from commonspace.data.emoji_queries import EmojiQueries
+from commonspace.data.fashion_queries import FashionQueries
+from commonspace.recipes import compose_data
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_groups_hold_each_row_once_and_share_a_source_where_they_can(size):
+    counts = [5, 1, 8, 2, 3, 0, 7]
+    source = torch.repeat_interleave(torch.arange(7), torch.tensor(counts))
+    source = source[torch.randperm(len(source), generator=torch.Generator().manual_seed(0))]
+    rows = compose_data.groups(source, size, seed=3, epoch=1)
+    assert rows.shape == (26 // size, size)
+    assert len(set(rows.flatten().tolist())) == rows.numel()
+    shared = sum(len(set(source[group].tolist())) == 1 for group in rows)
+    assert shared >= sum(count // size for count in counts)
+    assert torch.equal(rows, compose_data.groups(source, size, seed=3, epoch=1))
+    assert not torch.equal(rows, compose_data.groups(source, size, seed=3, epoch=2))
+    assert not torch.equal(rows, compose_data.groups(source, size, seed=4, epoch=1))
+
+
+def test_who_shares_a_group_is_drawn_afresh():
+    source = torch.zeros(16, dtype=torch.long)
+    met = [{tuple(sorted(pair)) for pair in compose_data.groups(source, 2, 0, epoch).tolist()} for epoch in range(30)]
+    assert len(set.union(*met)) > 80  # of the 120 pairs there are
+    assert max(sum(pair in one for one in met) for pair in met[0]) < 10
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_same_answer_is_that_of_loops(seed):
+    rng = np.random.default_rng(seed)
+    relevant = [rng.choice(30, size=rng.integers(1, 6), replace=False).tolist() for _ in range(12)]
+    target = torch.tensor([one[0] for one in relevant])
+    found = compose_data.same_answer(relevant, target)
+    assert found.tolist() == [[t in one for t in target.tolist()] for one in relevant]
+    assert found.diagonal().all()
+
+
+# ---- kept and changed -----------------------------------------------------------------------------------------------
+
+
+def test_scenes_say_themselves_what_an_answer_keeps_and_changes():
+    test = Scenes(20, size=32, seed=1).queries()[2]
+    assert compose_data.kept_and_changed(test, test.target) == {"kept": 1, "changed": 1}
+    assert compose_data.kept_and_changed(test, test.source) == {"kept": 1, "changed": 0}
+    other = (test.target + 20) % len(test.images)
+    found = compose_data.kept_and_changed(test, other)
+    assert found == pytest.approx({name: float(np.nanmean(getattr(test, name)(other))) for name in found}, abs=1e-6)
+    assert found.keys() == {"kept", "changed"}
+    assert found["kept"] < 0.6
+
+
+PIXELS = np.zeros((4, 3, 8, 8), dtype=np.uint8)
+
+
+def test_articles_have_gender_kind_usage_and_colour():
+    articles = FashionQueries(
+        PIXELS, [0], ["in red"], [1], asked=["Red"], ids=torch.arange(4), gender=["Men", "Men", "Women", "Men"],
+        kind=["Shirt", "Shirt", "Shirt", "Shoe"], usage=["", "", "Casual", ""],
+        base_colour=["Blue", "Red", "Red", "Blue"],
+    )  # fmt: skip
+    assert compose_data.attributes(articles).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 1, 1], [0, 1, 0, 0]]
+    found = [compose_data.kept_and_changed(articles, torch.tensor([i])) for i in (1, 2, 3)]
+    assert found == [
+        {"kept": 1, "changed": 1},
+        {"kept": pytest.approx(1 / 3), "changed": 1},
+        {"kept": pytest.approx(2 / 3), "changed": 0},
+    ]
+
+
+def test_emoji_have_a_subject_a_skin_tone_a_gender_and_hair():
+    waving, runner, woman, dog = "\U0001f44b\U0001f3ff", "\U0001f3c3", "\U0001f3c3\u200d\u2640\ufe0f", "\U0001f415"
+    emoji = EmojiQueries(PIXELS, [1], ["as a woman"], [2], asked=["woman"], characters=[waving, runner, woman, dog])
+    numbers = compose_data.attributes(emoji)
+    subject, tone, gender, hair = numbers.T.tolist()
+    assert subject[1] == subject[2]
+    assert len(set(subject)) == 3
+    assert tone == [0, 1, 1, 1]
+    assert gender == [0, 0, 1, 0]
+    assert hair == [0, 0, 0, 0]
+    assert compose_data.kept_and_changed(emoji, emoji.target) == {"kept": 1, "changed": 1}
+    assert compose_data.kept_and_changed(emoji, emoji.source) == {"kept": 1, "changed": 0}
+
+
+def test_of_pictures_without_attributes_nothing_is_said():
+    plain = ComposedQueries(PIXELS, [0], ["in red"], [1])
+    assert compose_data.attributes(plain) is None
+    assert compose_data.kept_and_changed(plain, torch.tensor([1])) == {}
+
+
+# ---- the data sets --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "asked"),
+    [
+        ("scenes", {"n": 1000, "size": 32, "novel": True, "seed": 3}, ()),
+        ("scenes-3d", {"n": 1000, "size": 64, "novel": True, "seed": 3, "dimensions": 3}, ()),
+        ("scenes-joined", {"n": 1000, "size": 32, "novel": True, "seed": 3, "edits": (1, 4)}, ()),
+        ("emoji-skin-tone", {"size": 32}, ("skin_tone", 3)),
+        ("emoji-gender", {"size": 32}, ("gender", 3)),
+        ("emoji-hair", {"size": 32}, ("hair", 3)),
+        ("fashion-products", {"size": (64, 48)}, (3,)),
+    ],
+)
+def test_a_name_stands_for_these_queries(name, made, asked, monkeypatch):
+    seen = []
+
+    class Fake:
+        def __init__(self, **arguments):
+            seen.append(arguments)
+
+        def queries(self, *arguments):
+            seen.append(arguments)
+            return "train", "validation", "test"
+
+    for kind in ("Scenes", "Emoji", "FashionProducts"):
+        monkeypatch.setattr(f"commonspace.data.{kind}", Fake)
+    assert compose_data.load(name, seed=3) == compose_data.QuerySplits("train", "validation", "test")
+    assert seen == [made, asked]
+    compose_data.load(name, size=96)
+    assert seen[2]["size"] == ((96, 72) if name == "fashion-products" else 96)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'scenes'"):
+        compose_data.load("scene")
+    with pytest.raises(ValueError, match=r"there are emoji-gender, emoji-hair, .*, scenes-joined$"):
+        compose_data.load("xyz")
