@@ -222,7 +222,7 @@ def at(states, column):
         (lambda h, ids, p: h[:, -1, :], "last column", "longest text of the batch"),
         (lambda h, ids, p: h[:, (ids != p).sum(1).max() - 1], "length of the longest", "length of its own"),
         (
-            lambda h, ids, p: at(h, (((ids > 0) & (ids < p)).sum(1) - 1) % h.shape[1]),
+            lambda h, ids, p: at(h, (((ids > 0) & (ids != p)).sum(1) - 1) % h.shape[1]),
             "unknown words not counted",
             "An unknown word is a word",
         ),
@@ -253,3 +253,9 @@ def test_last_states_made_otherwise_pass():
     assert ch05.last_state(by_mask).status == "passed"
     loop = ch05.last_state(lambda h, ids, p: torch.stack([row[i != p][-1] for row, i in zip(h, ids, strict=True)]))
     assert loop.status == "passed"
+
+
+def test_where_the_highest_id_stands_is_no_answer():
+    """It is right only where the filling has the highest id."""
+    result = ch05.last_state(lambda states, ids, padding: states[torch.arange(len(ids)), ids.argmax(dim=1) - 1])
+    assert result.status == "failed"

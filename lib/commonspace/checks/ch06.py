@@ -85,7 +85,7 @@ rank = Exercise(
             _rank(first=1),
         ),
     ),
-    well_done="Any right answer will do, and the source is none.",
+    well_done="Any right answer will do, and the source is not counted.",
 )
 
 
@@ -285,7 +285,7 @@ operator = Exercise(
         Mistake("V twice", "you use V twice: T is I + V V'. The first factor is U(t).", _operator(both="vv")),
         Mistake("nothing moved", "you return the image as it came: that is image only.", _operator(add=False)),
     ),
-    well_done="Every text a matrix of its own, and none of them was ever written out whole.",
+    well_done="Every text a matrix of its own; that r numbers a query are enough, no d x d matrix, is the gain.",
 )
 
 
