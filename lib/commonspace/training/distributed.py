@@ -57,6 +57,7 @@ def setup(device: str | torch.device = "auto") -> Iterator[torch.device]:
     dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
     try:
         yield picked
+        dist.barrier()  # a process that leaves while another still speaks to it may bring that one down
     finally:
         dist.destroy_process_group()
 
