@@ -6,6 +6,7 @@ import os
 import threading
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,26 @@ def check_size(size: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         raise ValueError(f"size is (height, width) of the pictures, 1 to 1024 pixels; got {size!r}") from None
     return height, width
+
+
+def kept_pixels(kept: Path, make: Callable[[], torch.Tensor], said: str) -> torch.Tensor:
+    """The pixels in the file ``kept``, mapped; else what ``make`` gives, and from then on kept there.
+
+    ``said`` is printed before they are made.
+    """
+    try:
+        # "c": mapped, not read; what is changed in memory never reaches the file.
+        return torch.from_numpy(np.load(kept, mmap_mode="c"))
+    except (OSError, ValueError, EOFError):  # not there yet, or damaged
+        pass
+    print(said, flush=True)
+    pixels = make()
+    try:
+        with new_file(kept) as file:
+            np.save(file, pixels.numpy())
+    except OSError:  # a full disk or a cache that cannot be written costs this time at the next start, no more
+        pass
+    return pixels
 
 
 class Pictures:
@@ -105,19 +126,7 @@ class Pictures:
     def kept(self, name: str) -> torch.Tensor:
         """All pictures, decoded once into the cache folder ``name`` and mapped from there: (n, 3, h, w) uint8."""
         kept = files.cache_dir() / name / f"{self._digest()}-{self.size[0]}x{self.size[1]}.npy"
-        try:
-            # "c": mapped, not read; what is changed in memory never reaches the file.
-            return torch.from_numpy(np.load(kept, mmap_mode="c"))
-        except (OSError, ValueError, EOFError):  # not there yet, or damaged
-            pass
-        print(f"  decoding {len(self):,} pictures, this once", flush=True)
-        pixels = self[:]
-        try:
-            with new_file(kept) as file:
-                np.save(file, pixels.numpy())
-        except OSError:  # a full disk or a cache that cannot be written costs this time at the next start, no more
-            pass
-        return pixels
+        return kept_pixels(kept, lambda: self[:], f"  decoding {len(self):,} pictures, this once")
 
     def _digest(self) -> str:
         """Of the pictures' names and contents; for a folder, of their sizes and times instead."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from commonspace.data import files, scene_camera, scene_chance, scene_grammar, scene_pixels, scene_rays, scene_solids
-from commonspace.data.download import new_file
+from commonspace.data.pictures import kept_pixels
 from commonspace.data.scene_chance import below
 from commonspace.data.scene_grammar import CODES, scene_id
 
@@ -89,19 +89,7 @@ class ScenePictures:
         if self.dimensions == 2:
             return self[:]
         kept = files.cache_dir() / "scenes-pixels" / f"{self._digest()}.npy"
-        try:
-            # "c": mapped, not read; what is changed in memory never reaches the file.
-            return torch.from_numpy(np.load(kept, mmap_mode="c"))
-        except (OSError, ValueError, EOFError):  # not there yet, or damaged
-            pass
-        print(f"  drawing {len(self):,} pictures, this once", flush=True)
-        pixels = self[:]
-        try:
-            with new_file(kept) as file:
-                np.save(file, pixels.numpy())
-        except OSError:  # a full disk or a cache that cannot be written costs this time at the next start, no more
-            pass
-        return pixels
+        return kept_pixels(kept, lambda: self[:], f"  drawing {len(self):,} pictures, this once")
 
     def _digest(self) -> str:
         """Of all that the pictures depend on, the code that draws them included."""
