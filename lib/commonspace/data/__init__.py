@@ -7,7 +7,7 @@ from commonspace.data.class_splits import (
     fixed_class_split,
     random_class_splits,
 )
-from commonspace.data.composed import ComposedQueries
+from commonspace.data.composed import ComposedQueries, DrawnQueries
 from commonspace.data.emoji import Emoji, EmojiSamples
 from commonspace.data.emoji_queries import EmojiQueries
 from commonspace.data.emoji_subgroups import extendable_emoji, strip_class_words
@@ -27,6 +27,7 @@ from commonspace.data.wikipedia import Wikipedia
 __all__ = [
     "ClassSplit",
     "ComposedQueries",
+    "DrawnQueries",
     "Emoji",
     "EmojiQueries",
     "EmojiSamples",

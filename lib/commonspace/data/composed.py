@@ -1,5 +1,6 @@
 """What a composed query is: a source image and a sentence that says what to change ask for a target image."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
@@ -105,3 +106,21 @@ class ComposedQueries:
                 take = isinstance(values, (np.ndarray, torch.Tensor))
                 cut[f.name] = values[index] if take else [values[i] for i in index.tolist()]
         return replace(self, **cut)
+
+
+class DrawnQueries(ABC):
+    """Training queries that are drawn afresh for every epoch, from pictures with captions.
+
+    ``images``: as in `ComposedQueries`. ``texts``: the sentences a vocabulary is built from. ``len()``: queries an
+    epoch. A data set that draws its targets is a subclass.
+    """
+
+    images: Any
+    texts: list[str]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def draw(self, seed: int, epoch: int) -> ComposedQueries:
+        """The len(self) queries of an epoch, over ``images``: a function of (seed, epoch) alone."""
