@@ -96,3 +96,31 @@ def test_evaluate_without_classes_has_no_macro_average(rng):
     for options in ({}, {"query_labels": several, "gallery_labels": several}):
         with pytest.raises(ValueError, match="macro averages over classes"):
             evaluate(query, query, macro=True, **options)
+
+
+@pytest.mark.parametrize("block", [3, 1024])
+def test_evaluate_averages_over_types_given_apart_from_labels(rng, block):
+    query, gallery, relevant = rng.normal(size=(20, 6)), rng.normal(size=(9, 6)), rng.integers(0, 9, 20)
+    types = rng.permutation([4] * 14 + [7] * 5 + [9])
+    found = evaluate(query, gallery, relevant=relevant, ks=(1, 3, 50), macro=types, block=block)
+    parts = [evaluate(query[types == t], gallery, relevant=relevant[types == t], ks=(1, 3, 50)) for t in (4, 7, 9)]
+    for measure in ("R@1", "R@3", "R@50", "mAP"):
+        assert found[f"macro {measure}"] == pytest.approx(np.mean([part[measure] for part in parts]))
+    plain = evaluate(query, gallery, relevant=relevant, ks=(1, 3, 50))
+    assert {name: value for name, value in found.items() if "macro" not in name} == plain
+
+
+def test_types_leave_out_queries_that_are_skipped_and_count_misses(rng):
+    query, gallery = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
+    relevant, types = [[0], [], [2], [3], [], [1]], [0, 0, 0, 1, 2, 2]
+    skipped = evaluate(query, gallery, relevant=relevant, macro=types, no_relevant="skip", ks=5)
+    assert skipped["macro R@5"] == 1.0
+    missed = evaluate(query, gallery, relevant=relevant, macro=types, no_relevant="miss", ks=5)
+    assert missed["macro R@5"] == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
+
+
+@pytest.mark.parametrize("types", [[0, 1], [[0, 1, 2]], [0.0, 1.0, 2.0]])
+def test_types_must_be_one_integer_a_query(rng, types):
+    query = rng.normal(size=(3, 4))
+    with pytest.raises(ValueError, match="one integer a query, 3 in all|labels must be integers"):
+        evaluate(query, query, macro=types)

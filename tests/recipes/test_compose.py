@@ -2,16 +2,16 @@
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from commonspace.data import ComposedQueries
+from commonspace.data import ComposedQueries, DrawnQueries
 from commonspace.encoders import SmallConvNet
 from commonspace.metrics import first_answers, kept_and_changed
-from commonspace.models import ComposedRetrieval
+from commonspace.models import COMPOSERS, ComposedRetrieval
 from commonspace.recipes import compose, compose_data
 from commonspace.recipes.shell import main, parse
 
@@ -161,8 +161,85 @@ def test_every_setting_reaches_what_it_sets(train):
         assert found.shape != default.shape or not torch.equal(found, default), change
     one, two = (quick(loss="soft_triplet", form=form) for form in ("paper", "release"))
     assert not torch.equal(*(compose.fit(rows, config).embed_image(rows.images) for config in (one, two)))
+    step = [quick(schedule="step", decay_every=steps, epochs=3) for steps in (1, 100)]
+    assert not torch.equal(*(compose.fit(rows, config).embed_image(rows.images) for config in step))
     assert compose.build(rows, quick(composer="AttributeAsOperator", rank=3)).composer.config["rank"] == 3
     assert compose.build(rows, quick(image="resnet18")).image_encoder.config["name"] == "resnet18"
+
+
+@pytest.mark.parametrize("composer", sorted(COMPOSERS))
+@pytest.mark.parametrize("image", ["small", "resnet18"])
+def test_every_composer_gets_what_it_reads(train, composer, image):
+    config = quick(composer=composer, image=image, dim=12, word_dim=10)
+    model = compose.build(train[:8], config)
+    found = model.losses(torch.from_numpy(np.asarray(train.images[:4])), train.modification[:4], train.images[4:8])
+    found["loss"].backward()
+    assert found["loss"].isfinite()
+    assert model.composer.config["composer"] == composer
+    if composer == "FiLM":
+        assert model.composer.channels == list(model.image_encoder.channels)
+
+
+def test_tirg_s_settings_reach_it(train):
+    given = {"at": "conv", "weights": (1.0, 10.0), "form": "release", "parts": "gate"}
+    model = compose.build(train, quick(composer="TIRG", **given))
+    assert {name: model.composer.config[name] for name in given} == given | {"weights": [1.0, 10.0]}
+    assert model.settings["form"] == "release"
+
+
+class Drawn(DrawnQueries):
+    """Half of the queries, others in every epoch."""
+
+    def __init__(self, queries):
+        self.queries, self.images, self.texts, self.asked = queries, queries.images, queries.modification, []
+
+    def __len__(self):
+        return len(self.queries) // 2
+
+    def draw(self, seed, epoch):
+        self.asked.append((seed, epoch))
+        rows = torch.randperm(len(self.queries), generator=torch.Generator().manual_seed(100 * seed + epoch))
+        return self.queries[rows[: len(self)]]
+
+
+def test_drawn_queries_are_drawn_once_an_epoch(train, test):
+    drawn = Drawn(train)
+    model = compose.fit(drawn, quick(seed=3, epochs=30, composer="TIRG"))
+    assert drawn.asked == [(3, epoch) for epoch in range(30)]
+    assert set(model.text_encoder.config["vocabulary"]["words"]) == {"make", "it", *COLOURS}
+    assert compose.evaluate(model, test)["R@1"] > 0.6
+
+
+def test_types_of_sources_count_alike(train, test):
+    model = compose.fit(train, quick(epochs=1))
+    kind = ["often"] * 60 + ["seldom"] * 4
+    typed = replace(Typed(**{f.name: getattr(test, f.name) for f in fields(test)}), kind=kind)
+    found = compose.evaluate(model, typed)
+    seldom = torch.tensor([kind[i] == "seldom" for i in test.source.tolist()])
+    parts = [compose.evaluate(model, test[rows]) for rows in (seldom, ~seldom)]
+    for measure in ("R@1", "R@5", "R@10", "mAP"):
+        assert found[f"macro {measure}"] == pytest.approx((parts[0][measure] + parts[1][measure]) / 2)
+    assert not any(name.startswith("macro") for name in parts[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Typed(Blocks):
+    kind: list | None = field(default=None, metadata={"of_images": True})
+    exclude_source = True
+
+
+@dataclass(frozen=True, eq=False)
+class WithSource(Blocks):
+    exclude_source = False
+
+
+def test_a_protocol_may_leave_the_source_in_its_gallery(train, test):
+    model = compose.fit(train, quick(composer="ImageOnly", epochs=1))
+    assert compose.evaluate(model, test)["R@1"] > 0
+    left_in = WithSource(**{f.name: getattr(test, f.name) for f in fields(test)})
+    found = compose.evaluate(model, left_in)
+    assert found["R@1"] == 0  # the source itself is the nearest
+    assert found["changed"] == 0
 
 
 def test_the_image_encoder_has_a_learning_rate_of_its_own(train):
@@ -248,6 +325,7 @@ def test_the_shell_and_the_profiles(monkeypatch, capsys):
     [
         ({"composer": "Sum"}, "composer must be one of ImageOnly, TextOnly, Concat"),
         ({"batch_size": 50, "share": 4}, "batch_size=50 must be a multiple of share=4"),
+        ({"decay_every": 0}, "decay_every is a number of steps, at least 1; got 0"),
         ({"share": 0}, "must be a multiple of share=0, which is >= 1"),
         ({"text": "words"}, "text must be one of"),
         ({"composr": "Concat"}, "did you mean 'composer'"),

@@ -65,7 +65,7 @@ def test_articles_have_gender_kind_usage_and_colour():
         kind=["Shirt", "Shirt", "Shirt", "Shoe"], usage=["", "", "Casual", ""],
         base_colour=["Blue", "Red", "Red", "Blue"],
     )  # fmt: skip
-    assert compose_data.attributes(articles).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 1, 1], [0, 1, 0, 0]]
+    assert articles.attributes.tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 1, 1], [0, 1, 0, 0]]
     found = [compose_data.kept_and_changed(articles, torch.tensor([i])) for i in (1, 2, 3)]
     assert found == [
         {"kept": 1, "changed": 1},
@@ -74,10 +74,18 @@ def test_articles_have_gender_kind_usage_and_colour():
     ]
 
 
+def test_the_types_are_those_of_the_sources():
+    articles = FashionQueries(
+        PIXELS, [3, 0, 1, 3], ["in red"] * 4, [0, 1, 2, 2], asked=["Red"] * 4, kind=["Shirt", "Shirt", "Shirt", "Shoe"]
+    )
+    assert compose_data.types(articles).tolist() == [0, 1, 1, 0]
+    assert compose_data.types(ComposedQueries(PIXELS, [0], ["in red"], [1])) is None
+
+
 def test_emoji_have_a_subject_a_skin_tone_a_gender_and_hair():
     waving, runner, woman, dog = "\U0001f44b\U0001f3ff", "\U0001f3c3", "\U0001f3c3\u200d\u2640\ufe0f", "\U0001f415"
     emoji = EmojiQueries(PIXELS, [1], ["as a woman"], [2], asked=["woman"], characters=[waving, runner, woman, dog])
-    numbers = compose_data.attributes(emoji)
+    numbers = emoji.attributes
     subject, tone, gender, hair = numbers.T.tolist()
     assert subject[1] == subject[2]
     assert len(set(subject)) == 3
@@ -90,7 +98,6 @@ def test_emoji_have_a_subject_a_skin_tone_a_gender_and_hair():
 
 def test_of_pictures_without_attributes_nothing_is_said():
     plain = ComposedQueries(PIXELS, [0], ["in red"], [1])
-    assert compose_data.attributes(plain) is None
     assert compose_data.kept_and_changed(plain, torch.tensor([1])) == {}
 
 

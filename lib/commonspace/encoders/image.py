@@ -1,5 +1,6 @@
 """Pictures to feature vectors."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -88,10 +89,12 @@ class ImageEncoder(nn.Module):
 
     Call it with (B, 3, h, w), uint8, or floats in [0, 1]: both are brought to the scale the network works at. It gives
     (B, out_dim), the mean over the network's last map; with ``feature_map=True`` that map, (B, out_dim, h', w').
-    A subclass sets ``out_dim`` and ``config``, and has ``_features``.
+    A subclass sets ``out_dim`` and ``config``, ``channels``, how many the map behind each of its layers has, and has
+    ``layers``.
     """
 
     out_dim: int
+    channels: tuple[int, ...]
 
     def __init__(self, feature_map: bool, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
@@ -99,12 +102,23 @@ class ImageEncoder(nn.Module):
         self.register_buffer("_mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("_std", torch.tensor(std)[:, None, None], persistent=False)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, h, w) -> (B, out_dim), or (B, out_dim, h', w'). Raises ValueError for another shape, type or scale."""
-        features = self._features((self._scaled(images) - self._mean) / self._std)
+    def forward(
+        self, images: torch.Tensor, after_layer: Callable[[int, torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """(B, 3, h, w) -> (B, out_dim), or (B, out_dim, h', w').
+
+        ``after_layer(i, features)`` gives what goes on in place of the map behind layer i, (B, channels[i], h, w).
+        Raises ValueError for another shape, type or scale.
+        """
+        features = (self._scaled(images) - self._mean) / self._std
+        for i, layer in enumerate(self.layers()):
+            features = layer(features)
+            if after_layer is not None:
+                features = after_layer(i, features)
         return features if self.feature_map else features.mean(dim=(2, 3))
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
+    def layers(self) -> list[nn.Module]:
+        """The network, one layer after the other."""
         raise NotImplementedError
 
     def _scaled(self, images: torch.Tensor) -> torch.Tensor:
@@ -137,18 +151,22 @@ class SmallConvNet(ImageEncoder):
             raise ValueError(f"width must be an even number >= 2, got {width!r}")
         self.config = {"encoder": "SmallConvNet", "width": width, "feature_map": feature_map}
         self.out_dim = 4 * width
-        channels = (3, width // 2, width, 2 * width, 4 * width)
+        self.channels = (width // 2, width, 2 * width, 4 * width)
         layers = []
-        for into, out in pairwise(channels):
+        for into, out in pairwise((3, *self.channels)):
             # No bias: BatchNorm would take it away.
             layers += [nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             layers += [nn.MaxPool2d(2)] if out != self.out_dim else []
         self.body = nn.Sequential(*layers)
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
+    def layers(self) -> list[nn.Module]:
+        return [self.body[start : start + 4] for start in range(0, len(self.body), 4)]
+
+    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
+        images = super()._scaled(images)
         if min(images.shape[2:]) < 8:
             raise ValueError(f"SmallConvNet needs pictures of at least 8 x 8 pixels, got {tuple(images.shape[2:])}")
-        return self.body(images)
+        return images
 
 
 class ResNet(ImageEncoder):
@@ -176,6 +194,7 @@ class ResNet(ImageEncoder):
             raise ValueError(f"trainable must be 'all', 'last_block' or 'none', got {trainable!r}")
         self.config = {"encoder": "ResNet", "name": name, "trainable": trainable, "feature_map": feature_map}
         self.out_dim = RESNETS[name]
+        self.channels = tuple(self.out_dim // part for part in (8, 4, 2, 1))
         self.body = _torchvision_resnet(name, weights)
         del self.body.fc  # avgpool stays: it has nothing to learn
         parts = dict(self.body.named_children())
@@ -191,9 +210,14 @@ class ResNet(ImageEncoder):
             self.body.get_submodule(part).eval()
         return self
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.body.maxpool(self.body.relu(self.body.bn1(self.body.conv1(images))))
-        return self.body.layer4(self.body.layer3(self.body.layer2(self.body.layer1(x))))
+    def layers(self) -> list[nn.Module]:
+        net = self.body
+        return [
+            nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1),
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        ]
 
 
 def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:

@@ -113,7 +113,7 @@ def evaluate(
     ks: int | Iterable[int] = (1, 5, 10),
     block: int = 1024,
     no_relevant: str = "raise",
-    macro: bool = False,
+    macro: Any = False,
 ) -> dict[str, float | int]:
     """R@K, median rank and mAP@all of queries (n_query, d) against a gallery (n_gallery, d), numpy, torch or lists.
 
@@ -124,8 +124,9 @@ def evaluate(
     or (n, c) bool). With both, R@K and the median rank come from ``relevant`` and mAP from the labels: the instance is
     to be found, and its class. With neither, row i of the query belongs to row i of the gallery.
 
-    ``macro`` adds "macro mAP", the mean over the queries' classes of each class's mAP (`macro_average`), so that a
-    large class does not outweigh the others; it needs labels that are integers.
+    ``macro=True`` adds "macro mAP", the mean over the queries' classes of each class's mAP (`macro_average`), so that a
+    large class does not outweigh the others; it needs labels that are integers. ``macro`` may also be what each query
+    is of apart from any label, (n_query,) integers: then "macro R@1", ..., "macro mAP" are the means over these.
 
     ``similarity``: "cosine" (0 for a row of zeros), "dot", or "euclidean", which ranks by minus the distance. float16
     and bfloat16 are compared in float32, integers and "euclidean" in float64. At most ``block`` queries are compared at
@@ -152,8 +153,12 @@ def evaluate(
     n_query, n_gallery = shape = len(query), len(gallery)
     labelled = query_labels is not None or gallery_labels is not None
     by_label = SameLabel(query_labels, gallery_labels, *shape, query.device) if labelled else None
-    if macro and (by_label is None or by_label.query.ndim != 1):
+    of_types = macro is not False and macro is not True
+    if macro is True and (by_label is None or by_label.query.ndim != 1):
         raise ValueError("macro averages over classes: pass query_labels= and gallery_labels= of one integer an item")
+    classes = as_tensor(macro, "macro") if of_types else None if by_label is None else by_label.query
+    if of_types and classes.shape != (n_query,):
+        raise ValueError(f"macro is a bool, or one integer a query, {n_query} in all; got shape {tuple(classes.shape)}")
     if relevant is None and not labelled:
         if n_query != n_gallery:
             raise ValueError(
@@ -177,11 +182,15 @@ def evaluate(
         return rank, n_for_rank, average_precision(counts, n_relevant), n_relevant
 
     rank, n_for_rank, ap, n_relevant = by_blocks(row_blocks(*shape, at_most=block), n_query, compute)
-    rank = rank[answerable(n_for_rank, no_relevant)]
+    counted = answerable(n_for_rank, no_relevant)
+    rank = rank[counted]
     kept = answerable(n_relevant, no_relevant)
     ap = ap[kept.to(ap.device)]
     recalls = {f"R@{k}": recall for k, recall in recall_of_ranks(rank, n_gallery, ks).items()}
     result = {**recalls, "median_rank": median_of_ranks(rank), "mAP": float(ap.mean())}
-    if macro:
-        result["macro mAP"] = macro_average(ap, by_label.query[kept.to(by_label.query.device)])
+    if of_types:
+        hits = {k: (rank < min(k, n_gallery)).double() for k in ks}
+        result |= {f"macro R@{k}": macro_average(hit, classes[counted.to(classes.device)]) for k, hit in hits.items()}
+    if of_types or macro:
+        result["macro mAP"] = macro_average(ap, classes[kept.to(classes.device)])
     return result

@@ -3,27 +3,36 @@
 from commonspace.models.acmr import ACMR
 from commonspace.models.cca import CCA
 from commonspace.models.composed import ComposedRetrieval
-from commonspace.models.composers import COMPOSERS, AttributeAsOperator, Composer, Concat, ImageOnly, TextOnly
+from commonspace.models.composer import Composer
+from commonspace.models.composers import COMPOSERS, AttributeAsOperator, Concat, ImageOnly, TextOnly
 from commonspace.models.deep_cca import DeepCCA
 from commonspace.models.kernel_cca import KernelCCA
 from commonspace.models.masln import MASLN
 from commonspace.models.semantic_autoencoder import CrossModalSAE, SemanticAutoencoder
 from commonspace.models.semantic_matching import SemanticMatching
+from commonspace.models.tirg import TIRG
+from commonspace.models.vqa_composers import MRN, FiLM, ParameterHashing, Relationship, ShowAndTell
 
 __all__ = [
     "ACMR",
     "CCA",
     "COMPOSERS",
     "MASLN",
+    "MRN",
+    "TIRG",
     "AttributeAsOperator",
     "ComposedRetrieval",
     "Composer",
     "Concat",
     "CrossModalSAE",
     "DeepCCA",
+    "FiLM",
     "ImageOnly",
     "KernelCCA",
+    "ParameterHashing",
+    "Relationship",
     "SemanticAutoencoder",
     "SemanticMatching",
+    "ShowAndTell",
     "TextOnly",
 ]

@@ -7,6 +7,9 @@ With phi_x the image's features and phi_t the text's, both (B, d), and [ , ] one
     Concat               psi = W_2 drop(relu(bn(W_1 relu(bn([phi_x, phi_t])))))
     AttributeAsOperator  psi = T_t phi_x, a matrix for every text
 
+`TIRG` has a file of its own, and the five that come from captioning and question answering share one
+(`vqa_composers`).
+
 The first two are what every other one must beat: one keeps everything and changes nothing, the other changes and keeps
 nothing. All are built alike, ``(image_dim, text_dim, dim)``, and `ComposedRetrieval` puts any of them between encoders.
 
@@ -26,36 +29,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
-class Composer(nn.Module):
-    """What the composers have in common: sizes, a ``config`` that builds them again, and what they read.
-
-    ``image_dim``, ``text_dim``: widths of what comes in. ``dim``: width of the composed query. ``reads`` says in which
-    form `ComposedRetrieval` hands image and text over; a new composer names its own, and adds itself to ``COMPOSERS``:
-
-    - "vectors": (B, image_dim), (B, text_dim);
-    - "map":     the image encoder's last map (B, image_dim, h, w), before it is pooled, and (B, text_dim);
-    - "layers":  the pair (image encoder, pictures (B, 3, h, w)), and (B, text_dim): to change what its layers do;
-    - "words":   (B, image_dim), and the pair (word vectors (B, T, text_dim), which are words (B, T) bool);
-    - "texts":   (B, image_dim), and B strings.
-
-    What comes out is psi (B, dim), or a map (B, channels of the encoder, h, w), which then goes the way of a target's:
-    the same pooling, the same linear layer.
-    """
-
-    reads = "vectors"
-
-    def __init__(self, image_dim: int, text_dim: int, dim: int, **settings: Any):
-        super().__init__()
-        if min(image_dim, text_dim, dim) < 1:
-            raise ValueError(f"image_dim, text_dim and dim must be at least 1; got {image_dim}, {text_dim} and {dim}")
-        self.image_dim, self.text_dim, self.dim = int(image_dim), int(text_dim), int(dim)
-        sizes = {"image_dim": self.image_dim, "text_dim": self.text_dim, "dim": self.dim}
-        self.config = {"composer": type(self).__name__} | sizes | settings
-
-    def _need_same(self, name: str) -> None:
-        if (width := getattr(self, name)) != self.dim:
-            raise ValueError(f"{type(self).__name__} keeps the width: {name}={width} must equal dim={self.dim}")
+from commonspace.models.composer import Composer
+from commonspace.models.tirg import TIRG
+from commonspace.models.vqa_composers import MRN, FiLM, ParameterHashing, Relationship, ShowAndTell
 
 
 class ImageOnly(Composer):
@@ -126,11 +102,14 @@ class AttributeAsOperator(Composer):
             nn.init.zeros_(self.v.weight)  # one factor alone: with both at 0 neither would ever get a gradient
             nn.init.zeros_(self.v.bias)
             return
-        self.reads = "texts"
         self._row = {text: i for i, text in enumerate(texts)}
         if len(self._row) != len(texts) or not texts:
             raise ValueError(f"texts must be a closed set, at least one and each once; got {len(texts)} of them")
         self.table = nn.Parameter(torch.eye(dim).repeat(len(texts), 1, 1))
+
+    @classmethod
+    def reading(cls, **settings: Any) -> str:
+        return "vectors" if settings.get("texts") is None else "texts"
 
     def forward(self, image: Tensor, text: Tensor | Sequence[str]) -> Tensor:
         """(B, dim), and (B, text_dim) or, with a table, B strings of its texts -> (B, dim)."""
@@ -145,7 +124,10 @@ class AttributeAsOperator(Composer):
         return torch.einsum("bde,be->bd", self.table[rows], image)
 
 
-COMPOSERS = {kind.__name__: kind for kind in (ImageOnly, TextOnly, Concat, AttributeAsOperator)}
+_KINDS = (
+    ImageOnly, TextOnly, Concat, AttributeAsOperator, ShowAndTell, ParameterHashing, Relationship, FiLM, MRN, TIRG
+)  # fmt: skip
+COMPOSERS = {kind.__name__: kind for kind in _KINDS}
 
 
 def build_composer(config: dict[str, Any]) -> Composer:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from commonspace.data import ComposedQueries, Vocabulary
-from commonspace.encoders import GRU, LSTM, MLP, BagOfWords, Bert, ResNet, Sequence, SmallConvNet
+from commonspace.data import ComposedQueries, DrawnQueries, Vocabulary
+from commonspace.encoders import GRU, LSTM, MLP, BagOfWords, Bert, ImageEncoder, ResNet, Sequence, SmallConvNet
 from commonspace.metrics import evaluate as evaluate_embeddings
 from commonspace.metrics import first_answers
 from commonspace.models.composed import ComposedRetrieval
@@ -40,6 +40,12 @@ class Config(BaseConfig):
     """share of hidden units that Concat drops in training"""
     rank: int = 8
     """of the matrices of AttributeAsOperator, less the identity"""
+    at: Literal["fc", "conv"] = "fc"
+    """where TIRG composes: vectors, or the last maps"""
+    weights: tuple[float, float] = (1.0, 1.0)
+    """of TIRG's gate and residual when training begins; they are learned"""
+    parts: Literal["both", "gate", "residual"] = "both"
+    """of TIRG"""
     dim: int = 512
     """numbers in the vector of a picture and of a query"""
     image: Literal["small", "resnet18"] = "small"
@@ -59,15 +65,17 @@ class Config(BaseConfig):
     loss: Literal["batch_softmax", "soft_triplet"] = "batch_softmax"
     """one choice among all targets of the batch, or one against each"""
     form: Literal["paper", "release"] = "paper"
-    """of the soft triplet"""
+    """of TIRG and of the soft triplet: as the paper has them, or as its authors' code"""
     share: int = 8
     """queries of a batch that start from one picture"""
     batch_size: int = 128
     """queries a step, over all processes"""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or stochastic gradient descent with momentum 0.9"""
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    """of the learning rate: up for a tenth of the steps and then down to nothing, or none"""
+    schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
+    """of the learning rate: up for a tenth of the steps and then down to nothing, down in steps, or none"""
+    decay_every: int = 50_000
+    """steps after which the schedule "step" divides the learning rate by ten"""
     body_lr: float = 1.0
     """learning rate of the image encoder, times that of everything else"""
     weight_decay: float = 0.0
@@ -93,41 +101,51 @@ class Config(BaseConfig):
         super().__post_init__()
         if self.composer not in COMPOSERS:
             raise ValueError(f"composer must be one of {', '.join(COMPOSERS)}; got {self.composer!r}")
+        if self.decay_every < 1:
+            raise ValueError(f"decay_every is a number of steps, at least 1; got {self.decay_every}")
         if self.share < 1 or self.batch_size % self.share:
             raise ValueError(f"batch_size={self.batch_size} must be a multiple of share={self.share}, which is >= 1")
 
 
-OF_COMPOSERS = {"Concat": ("dropout",), "AttributeAsOperator": ("rank",)}
+OF_COMPOSERS = {
+    "Concat": ("dropout",),
+    "AttributeAsOperator": ("rank",),
+    "TIRG": ("at", "weights", "form", "parts"),
+}  # settings that are fields of Config; other composers keep their own
 
 
-def build(queries: ComposedQueries, config: Config) -> ComposedRetrieval:
+def build(queries: ComposedQueries | DrawnQueries, config: Config) -> ComposedRetrieval:
     """The untrained model; its vocabulary is that of the queries' sentences."""
     with seeded(config.seed, 0):
         if config.image == "small":
             image = SmallConvNet(config.width, feature_map=True)
         else:
             image = ResNet("resnet18", "DEFAULT" if config.pretrained else None, feature_map=True)
-        of_map = COMPOSERS[config.composer].reads in ("map", "layers")
-        of_words = COMPOSERS[config.composer].reads == "words"
-        composer = build_composer(
-            {
-                "composer": config.composer,
-                "image_dim": image.out_dim if of_map else config.dim,
-                "text_dim": config.word_dim if of_words else config.dim,
-                "dim": config.dim,
-            }
-            | {name: getattr(config, name) for name in OF_COMPOSERS.get(config.composer, ())}
-        )
+        composer = build_composer(composer_config(config, image))
         parts = image, text_encoder(queries, config), composer
         return ComposedRetrieval(*parts, scale=config.scale, grid=config.grid, loss=config.loss, form=config.form)
 
 
-def text_encoder(queries: ComposedQueries, config: Config) -> nn.Module:
+def composer_config(config: Config, image: ImageEncoder) -> dict[str, Any]:
+    """What `build_composer` makes the composer from: its settings, and widths that fit what it reads."""
+    settings = {name: getattr(config, name) for name in OF_COMPOSERS.get(config.composer, ())}
+    if config.composer == "FiLM":
+        settings["channels"] = image.channels
+    reads = COMPOSERS[config.composer].reading(**settings)
+    widths = {
+        "image_dim": image.out_dim if reads in ("map", "layers") else config.dim,
+        "text_dim": config.word_dim if reads == "words" else config.dim,
+        "dim": config.dim,
+    }
+    return {"composer": config.composer} | widths | settings
+
+
+def text_encoder(queries: ComposedQueries | DrawnQueries, config: Config) -> nn.Module:
     """Sentences -> (B, dim), untrained: a recurrent network, or a linear layer behind a bag of words or a BERT."""
     if config.text == "bert":
         words = Bert()
     else:
-        vocabulary = Vocabulary.build(queries.modification)
+        vocabulary = Vocabulary.build(queries.texts if isinstance(queries, DrawnQueries) else queries.modification)
         if config.text != "bag":
             return {"gru": GRU, "lstm": LSTM}[config.text](vocabulary, config.word_dim, config.dim)
         words = BagOfWords(vocabulary)
@@ -135,30 +153,32 @@ def text_encoder(queries: ComposedQueries, config: Config) -> nn.Module:
 
 
 def fit(
-    queries: ComposedQueries, config: Config, validation: ComposedQueries | None = None, **loop: Any
+    queries: ComposedQueries | DrawnQueries, config: Config, validation: ComposedQueries | None = None, **loop: Any
 ) -> ComposedRetrieval:
-    """Train on the queries.
+    """Train on the queries; those of a `DrawnQueries` are others in every epoch.
 
     With ``validation`` the epoch is taken in which R@1, R@5 and R@10 on it are highest together, else the last.
     ``loop``: further arguments of `training.train`, such as ``output`` for a run that can be killed and resumed.
     """
     model = build(queries, config)
-    rows = {}  # of the epoch that is running: its queries in groups that share a picture
+    running = {}  # of the epoch that is running: its queries, and their rows in groups that share a picture
 
     def step(module: ComposedRetrieval, ids: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
-        if epoch not in rows:
-            rows.clear()
-            rows[epoch] = compose_data.groups(queries.source, config.share, config.seed, epoch)
-        chosen = rows[epoch][ids.cpu()].flatten()
-        pictures, source = queries.source[chosen].unique(return_inverse=True)
+        if epoch not in running:
+            running.clear()
+            drawn = queries.draw(config.seed, epoch) if isinstance(queries, DrawnQueries) else queries
+            running[epoch] = drawn, compose_data.groups(drawn.source, config.share, config.seed, epoch)
+        now, rows = running[epoch]
+        chosen = rows[ids.cpu()].flatten()
+        pictures, source = now.source[chosen].unique(return_inverse=True)
         everyones = all_gather(chosen.to(ids.device)).cpu()
-        relevant = [queries.relevant[i] for i in everyones.tolist()]
+        relevant = [now.relevant[i] for i in everyones.tolist()]
         return module.losses(
-            queries.images[pictures].to(ids.device),
-            [queries.modification[i] for i in chosen.tolist()],
-            queries.images[queries.target[chosen]].to(ids.device),
+            now.images[pictures].to(ids.device),
+            [now.modification[i] for i in chosen.tolist()],
+            now.images[now.target[chosen]].to(ids.device),
             source=source.to(ids.device),
-            same=compose_data.same_answer(relevant, queries.target[everyones]).to(ids.device),
+            same=compose_data.same_answer(relevant, now.target[everyones]).to(ids.device),
             gather=all_gather,
         )
 
@@ -168,19 +188,13 @@ def fit(
 
     n_groups = len(queries) // config.share
     optimizer = make_optimizer(model, config)
-    scheduler = None
-    if config.schedule == "one_cycle":
-        steps = n_groups // (config.batch_size // config.share) * config.epochs
-        peaks = [group["lr"] for group in optimizer.param_groups]
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, peaks, total_steps=max(2, steps + 1), pct_start=0.1, cycle_momentum=False
-        )
+    steps = n_groups // (config.batch_size // config.share) * config.epochs
     train(
         model,
         step,
         n_groups,
         optimizers=optimizer,
-        schedulers=scheduler,
+        schedulers=make_scheduler(optimizer, config, steps),
         epochs=config.epochs,
         batch_size=config.batch_size // config.share,
         seed=config.seed,
@@ -204,28 +218,47 @@ def make_optimizer(model: ComposedRetrieval, config: Config) -> torch.optim.Opti
     return torch.optim.AdamW(parts, weight_decay=config.weight_decay)
 
 
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, config: Config, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The schedule of the learning rate over ``steps`` steps."""
+    if config.schedule == "one_cycle":
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, peaks, total_steps=max(2, steps + 1), pct_start=0.1, cycle_momentum=False
+        )
+    return torch.optim.lr_scheduler.StepLR(optimizer, config.decay_every) if config.schedule == "step" else None
+
+
 def evaluate(model: ComposedRetrieval, test: ComposedQueries) -> dict[str, float]:
     """R@1, R@5, R@10, median rank and mAP; each query's own source is out of its gallery, all other pictures are in it.
 
     Where the pictures' attributes are known, also ``kept`` and ``changed`` of the first answers
-    (`compose_data.kept_and_changed`).
+    (`compose_data.kept_and_changed`), and where the sources are of several types, "macro R@1" and so on, the mean over
+    types of each type's (`compose_data.types`). Queries whose ``exclude_source`` is False may find their source.
     """
     query, gallery = model.embed_all(test.images, test.source, test.modification)
-    found = evaluate_embeddings(query, gallery, relevant=test.relevant, exclude=test.source)
-    answer = first_answers(query, gallery, exclude=test.source)
+    exclude = test.source if getattr(test, "exclude_source", True) else None
+    types = compose_data.types(test)
+    macro = False if types is None else types
+    found = evaluate_embeddings(query, gallery, relevant=test.relevant, exclude=exclude, macro=macro)
+    answer = first_answers(query, gallery, exclude=exclude)
     return found | compose_data.kept_and_changed(test, answer)
 
 
-def run(config: Config) -> Report:
-    """Load the data, train (resuming a run that was killed), evaluate on the test queries, write the report."""
-    start, folder = time.perf_counter(), run_folder("compose", config)
+def run(config: Config, recipe: str = "compose") -> Report:
+    """Load the data, train (resuming a run that was killed), evaluate on the test queries, write the report.
+
+    ``recipe``: the name it is written under. A data set without validation queries gives the weights of the last epoch.
+    """
+    start, folder = time.perf_counter(), run_folder(recipe, config)
     splits = compose_data.load(config.data, config.seed, config.size)
     with setup():
         model = fit(splits.train, config, splits.validation, output=folder / "training")
         metrics = evaluate(model, splits.test)
         if is_main():
             model.save(folder / "model")
-        return write_report("compose", config, metrics, time.perf_counter() - start, write=is_main())
+        return write_report(recipe, config, metrics, time.perf_counter() - start, write=is_main())
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from commonspace import metrics
 from commonspace.data import ComposedQueries
-from commonspace.data.emoji_queries import gender_of, hair_of, tone_of
-from commonspace.data.emoji_tables import plain_sequence
+from commonspace.data.composed import numbered
 from commonspace.training import epoch_order
 
 
@@ -75,28 +74,19 @@ def kept_and_changed(queries: ComposedQueries, answer: Tensor) -> dict[str, floa
     """Mean over queries of what the answers (n,) keep of the source and of what they change as asked, "kept" and
     "changed" in [0, 1]; nothing where the pictures' attributes are not known.
 
-    Scenes say it by their own ``kept`` and ``changed``; emoji and articles by their ``attributes``, or those that
-    `attributes` reads off them (`metrics.kept_and_changed`).
+    Scenes say it by their own ``kept`` and ``changed``; emoji and articles by their ``attributes``
+    (`metrics.kept_and_changed`).
     """
     if hasattr(queries, "kept"):
         return {name: float(getattr(queries, name)(answer).nanmean()) for name in ("kept", "changed")}
-    found = attributes(queries)
+    found = getattr(queries, "attributes", None)
     return {} if found is None else metrics.kept_and_changed(found, queries.source, queries.target, answer)
 
 
-def attributes(queries: ComposedQueries) -> Tensor | None:
-    """Numbers for the attributes of each picture, (m, a) int64, equal where pictures agree; None if unknown.
-
-    Emoji: what or who is drawn, skin tone, gender, hair. Articles: gender, kind, usage, colour.
-    """
-    if getattr(queries, "characters", None) is not None:
-        columns = [[read(c) for c in queries.characters] for read in (plain_sequence, tone_of, gender_of, hair_of)]
-    elif getattr(queries, "base_colour", None) is not None:
-        columns = [getattr(queries, name) for name in ("gender", "kind", "usage", "base_colour")]
-    else:
-        return getattr(queries, "attributes", None)
-    numbers = [{value: i for i, value in enumerate(dict.fromkeys(column))} for column in columns]
-    return torch.tensor([[of[value] for value in column] for of, column in zip(numbers, columns, strict=True)]).T
+def types(queries: ComposedQueries) -> Tensor | None:
+    """What type of article each query's source is, (n,) int64; None where pictures have no ``kind``."""
+    kind = getattr(queries, "kind", None)
+    return None if kind is None else numbered([kind[i] for i in queries.source.tolist()])[:, 0]
 
 
 # ---- the data sets --------------------------------------------------------------------------------------------------
