@@ -122,5 +122,5 @@ def test_types_leave_out_queries_that_are_skipped_and_count_misses(rng):
 @pytest.mark.parametrize("types", [[0, 1], [[0, 1, 2]], [0.0, 1.0, 2.0]])
 def test_types_must_be_one_integer_a_query(rng, types):
     query = rng.normal(size=(3, 4))
-    with pytest.raises(ValueError, match="one integer a query, 3 in all|labels must be integers"):
+    with pytest.raises(ValueError, match=r"one integer a query, 3 in all|labels must be integers"):
         evaluate(query, query, macro=types)

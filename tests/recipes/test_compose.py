@@ -153,7 +153,8 @@ def test_every_setting_reaches_what_it_sets(train):
     default = compose.fit(rows, quick()).embed_query(rows.images[rows.source], rows.modification)
     for change in [
         {"composer": "AttributeAsOperator"}, {"dim": 12}, {"width": 6}, {"grid": 2}, {"text": "lstm"}, {"text": "bag"},
-        {"word_dim": 6}, {"scale": 2.0}, {"loss": "soft_triplet"}, {"share": 1}, {"batch_size": 24}, {"lr": 1e-3},
+        {"word_dim": 6}, {"text_dim": 6}, {"scale": 2.0}, {"loss": "soft_triplet"}, {"share": 1}, {"batch_size": 24},
+        {"lr": 1e-3},
         {"optimizer": "sgd"}, {"schedule": "constant"}, {"body_lr": 0.1}, {"weight_decay": 0.3}, {"epochs": 3},
         {"precision": "bfloat16"}, {"dropout": 0.4},
     ]:  # fmt: skip

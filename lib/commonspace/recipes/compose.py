@@ -60,6 +60,8 @@ class Config(BaseConfig):
     """encoder of sentences"""
     word_dim: int = 128
     """numbers in a word's vector, and in the state of GRU and LSTM"""
+    text_dim: int | None = None
+    """numbers in the vector of a sentence; None is dim"""
     scale: float = 4.0
     """length of the vectors when training begins; it is learned"""
     loss: Literal["batch_softmax", "soft_triplet"] = "batch_softmax"
@@ -134,22 +136,23 @@ def composer_config(config: Config, image: ImageEncoder) -> dict[str, Any]:
     reads = COMPOSERS[config.composer].reading(**settings)
     widths = {
         "image_dim": image.out_dim if reads in ("map", "layers") else config.dim,
-        "text_dim": config.word_dim if reads == "words" else config.dim,
+        "text_dim": config.word_dim if reads == "words" else config.text_dim or config.dim,
         "dim": config.dim,
     }
     return {"composer": config.composer} | widths | settings
 
 
 def text_encoder(queries: ComposedQueries | DrawnQueries, config: Config) -> nn.Module:
-    """Sentences -> (B, dim), untrained: a recurrent network, or a linear layer behind a bag of words or a BERT."""
+    """Sentences -> (B, text_dim), untrained: a recurrent network, or a linear layer behind a bag of words or a BERT."""
+    text_dim = config.text_dim or config.dim
     if config.text == "bert":
         words = Bert()
     else:
         vocabulary = Vocabulary.build(queries.texts if isinstance(queries, DrawnQueries) else queries.modification)
         if config.text != "bag":
-            return {"gru": GRU, "lstm": LSTM}[config.text](vocabulary, config.word_dim, config.dim)
+            return {"gru": GRU, "lstm": LSTM}[config.text](vocabulary, config.word_dim, text_dim)
         words = BagOfWords(vocabulary)
-    return Sequence(words, MLP([words.out_dim, config.dim]))
+    return Sequence(words, MLP([words.out_dim, text_dim]))
 
 
 def fit(
