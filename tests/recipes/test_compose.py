@@ -13,6 +13,7 @@ from commonspace.encoders import SmallConvNet
 from commonspace.metrics import first_answers, kept_and_changed
 from commonspace.models import COMPOSERS, ComposedRetrieval
 from commonspace.recipes import compose, compose_data
+from commonspace.recipes.report import find_report
 from commonspace.recipes.shell import main, parse
 
 COLOURS = {"red": (220, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 220), "black": (0, 0, 0)}
@@ -165,6 +166,7 @@ def test_every_setting_reaches_what_it_sets(train):
     step = [quick(schedule="step", decay_every=steps, epochs=3) for steps in (1, 100)]
     assert not torch.equal(*(compose.fit(rows, config).embed_image(rows.images) for config in step))
     assert compose.build(rows, quick(composer="AttributeAsOperator", rank=3)).composer.config["rank"] == 3
+    assert compose.build(rows, quick(composer="Relationship", cells=2)).composer.cells == 2
     assert compose.build(rows, quick(image="resnet18")).image_encoder.config["name"] == "resnet18"
 
 
@@ -305,7 +307,12 @@ def test_a_run_writes_its_report_and_its_model(train, test, cache, monkeypatch):
     loaded = ComposedRetrieval.load(report.path.parent / "model")
     assert compose.evaluate(loaded, test) == pytest.approx(report.metrics, abs=1e-5)
     assert compose.run(quick(data="blocks", epochs=2)).metrics == report.metrics
+    assert find_report("compose", quick(data="blocks", epochs=2, seed=1)) is None
     assert compose.run(quick(data="blocks", epochs=2, seed=1)).path != report.path
+    found = find_report("compose", quick(data="blocks", epochs=2))
+    assert (found.metrics, found.path) == (report.metrics, report.path)
+    report.path.write_text("{")
+    assert find_report("compose", quick(data="blocks", epochs=2)) is None
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------

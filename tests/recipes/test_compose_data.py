@@ -110,6 +110,11 @@ def test_of_pictures_without_attributes_nothing_is_said():
         ("scenes", {"n": 1000, "size": 32, "novel": True, "seed": 3}, ()),
         ("scenes-3d", {"n": 1000, "size": 64, "novel": True, "seed": 3, "dimensions": 3}, ()),
         ("scenes-joined", {"n": 1000, "size": 32, "novel": True, "seed": 3, "edits": (1, 4)}, ()),
+        (
+            "scenes-crowded",
+            {"n": 1000, "size": 32, "novel": True, "seed": 3, "edits": (1, 2), "objects": (5, 8), "jitter": 0.1},
+            (),
+        ),
         ("emoji-skin-tone", {"size": 32}, ("skin_tone", 3)),
         ("emoji-gender", {"size": 32}, ("gender", 3)),
         ("emoji-hair", {"size": 32}, ("hair", 3)),

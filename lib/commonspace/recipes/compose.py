@@ -40,6 +40,8 @@ class Config(BaseConfig):
     """share of hidden units that Concat drops in training"""
     rank: int = 8
     """of the matrices of AttributeAsOperator, less the identity"""
+    cells: int = 4
+    """a side, of the places whose pairs Relationship looks at"""
     at: Literal["fc", "conv"] = "fc"
     """where TIRG composes: vectors, or the last maps"""
     weights: tuple[float, float] = (1.0, 1.0)
@@ -112,6 +114,7 @@ class Config(BaseConfig):
 OF_COMPOSERS = {
     "Concat": ("dropout",),
     "AttributeAsOperator": ("rank",),
+    "Relationship": ("cells",),
     "TIRG": ("at", "weights", "form", "parts"),
 }  # settings that are fields of Config; other composers keep their own
 

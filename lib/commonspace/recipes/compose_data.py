@@ -109,6 +109,11 @@ def _joined_scenes(seed: int, size: int | None) -> QuerySplits:
     return _scenes(seed, size, edits=(1, 4))
 
 
+def _crowded_scenes(seed: int, size: int | None) -> QuerySplits:
+    """Flat scenes of 5 to 8 objects, none quite in the middle of its place, and sentences of one or two changes."""
+    return _scenes(seed, size, objects=(5, 8), jitter=0.1, edits=(1, 2))
+
+
 def _emoji(attribute: str) -> Callable[[int, int | None], QuerySplits]:
     def loader(seed: int, size: int | None) -> QuerySplits:
         from commonspace.data import Emoji
@@ -129,6 +134,7 @@ _LOADERS: dict[str, Callable[[int, int | None], QuerySplits]] = {
     "scenes": _scenes,
     "scenes-3d": _solid_scenes,
     "scenes-joined": _joined_scenes,
+    "scenes-crowded": _crowded_scenes,
     "emoji-skin-tone": _emoji("skin_tone"),
     "emoji-gender": _emoji("gender"),
     "emoji-hair": _emoji("hair"),

@@ -43,6 +43,16 @@ def run_folder(recipe: str, config: BaseConfig) -> Path:
     return files.cache_dir() / "runs" / recipe / f"{config.data}-seed{config.seed}-{digest}"
 
 
+def find_report(recipe: str, config: BaseConfig) -> Report | None:
+    """The report of a run of this configuration that was finished before, or None."""
+    path = run_folder(recipe, config) / "report.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Report(found["metrics"], found["config"], found["provenance"], path)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def write_report(
     recipe: str, config: BaseConfig, metrics: dict[str, float], seconds: float, write: bool = True
 ) -> Report:
