@@ -1,10 +1,6 @@
 """The softmax losses against loops over queries and candidates, finite differences and pytorch-metric-learning."""
 
-import importlib.util
 import math
-import os
-import subprocess
-import sys
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
@@ -466,25 +462,6 @@ def test_the_mean_over_parts_is_the_whole_batch(name, parts):
         for rows in torch.arange(n).chunk(parts)
     ]
     assert mean(dealt) == pytest.approx(batch_softmax_loss(norm(net(q)), norm(t)).item(), abs=1e-12)
-
-
-@pytest.fixture(scope="module")
-def alone():
-    """The script as a module: run in this process, it sees all rows."""
-    spec = importlib.util.spec_from_file_location("softmax_two_processes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """What two processes under torchrun found."""
-    folder = tmp_path_factory.mktemp("two")
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT), folder]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=240, env=os.environ | {"CI": "1"}, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [torch.load(folder / f"{r}.pt", weights_only=True) for r in (0, 1)]
 
 
 @pytest.mark.parametrize(

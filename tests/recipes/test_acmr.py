@@ -1,8 +1,6 @@
 """The recipe, small: it learns, repeats, resumes, reports; reversal takes the modality out; two processes equal one."""
 
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -241,25 +239,6 @@ def test_the_shell_helps_and_says_what_is_wrong(monkeypatch, capsys, arguments, 
 
 
 # ---- two processes --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def alone():
-    """The script as a module: run in this process, it sees all rows."""
-    spec = importlib.util.spec_from_file_location("acmr_two_processes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """What two processes under torchrun found."""
-    folder = tmp_path_factory.mktemp("two")
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT), folder]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=240, env=os.environ | {"CI": "1"}, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [torch.load(folder / f"{r}.pt", weights_only=True) for r in (0, 1)]
 
 
 @pytest.mark.parametrize("kind", ["integers", "booleans", "hardest", "as released"])

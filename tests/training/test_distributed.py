@@ -1,9 +1,5 @@
 """Two gloo processes equal one with the doubled batch; the known wrong ways do not. One process needs none of it."""
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,33 +9,6 @@ from commonspace.training import all_gather, is_main, pick_device, rank, setup, 
 from commonspace.training.distributed import average, gather_objects, wrap
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
-
-
-@pytest.fixture(scope="module")
-def alone():
-    """The script as a module: run in this process, it sees all rows."""
-    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("two")
-
-
-@pytest.fixture(scope="module")
-def both(folder):
-    """What two processes under torchrun found."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = subprocess.run(
-        [*run, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=240, env=os.environ | {"CI": "1"}
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
-    told = [line for line in process.stderr.splitlines() if "Warning" in line and "find_unused_param" not in line]
-    assert told == []
-    return [torch.load(folder / f"{r}.pt", weights_only=True) for r in (0, 1)]
 
 
 def close(one, other):
