@@ -1,7 +1,8 @@
 """Run the chapters at full size and record what they found: python -m tools.evidence (make evidence).
 
 Every chapters/full/NN_slug-data.yaml holds the parameters of one run. Its results go to results/NN_slug-data.json with
-all that is needed to repeat it; from these files come the tables in README.md, between its two results marks.
+all that is needed to repeat it; from these files come the tables in README.md, between its two results marks. Those in
+chapters/full/gpu/ take days on a processor, and are run where there is a GPU.
 """
 
 import argparse
@@ -25,8 +26,16 @@ BEGIN, END = "<!-- results: begin (make evidence writes this part) -->", "<!-- r
 
 def settings_files(chapter: str | None, root: Path) -> list[Path]:
     """The parameter files, relative to ``root``; with ``chapter`` ("01") only those of that chapter."""
-    found = sorted(path.relative_to(root) for path in (root / "chapters" / "full").glob("*.yaml"))
+    full = root / "chapters" / "full"
+    files = [*full.glob("*.yaml"), *(full.glob("gpu/*.yaml") if has_gpu() else [])]
+    found = sorted((path.relative_to(root) for path in files), key=lambda path: path.name)
     return [path for path in found if not chapter or path.name.startswith(f"{chapter.zfill(2)}_")]
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def run(settings: Path, root: Path) -> dict:
@@ -51,6 +60,12 @@ def run(settings: Path, root: Path) -> dict:
     }
 
 
+def device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if has_gpu() else "CPU, one thread"
+
+
 def provenance(root: Path) -> dict:
     """On what a run was made: the commit, the versions, the machine."""
     git = ["git", "-C", str(root)]
@@ -61,7 +76,7 @@ def provenance(root: Path) -> dict:
         "commit": commit + (" with changes" if changed.strip() else ""),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn", "transformers")},
-        "machine": f"{platform.system()} {platform.machine()}, CPU, one thread",
+        "machine": f"{platform.system()} {platform.machine()}, {device()}",
     }
 
 

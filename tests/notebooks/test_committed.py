@@ -49,7 +49,7 @@ def test_hints_and_checks_stand_around_each_exercise(path):
     assert not complaints, "\n".join(complaints)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "chapters" / "full").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted((ROOT / "chapters" / "full").rglob("*.yaml")), ids=lambda file: file.stem)
 def test_yaml_parameters_exist(file):
     complaints = rules.yaml_keys(file, {path.stem: notebooks.read(path) for path in CHAPTERS})
     assert not complaints, "\n".join(complaints)

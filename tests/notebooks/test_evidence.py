@@ -64,6 +64,15 @@ def test_only_the_chapter_that_is_asked_for_is_run(full):
     assert evidence.settings_files("07", full) == []
 
 
+def test_what_needs_a_gpu_is_run_where_there_is_one(full, monkeypatch):
+    (full / "chapters" / "full" / "gpu").mkdir()
+    (full / "chapters" / "full" / "gpu" / "00_find-large.yaml").write_text("SEEDS: 1\n")
+    for there in (False, True):
+        monkeypatch.setattr(evidence, "has_gpu", lambda there=there: there)
+        names = [path.stem for path in evidence.settings_files(None, full)]
+        assert names == ["00_find-digits"] + ["00_find-large"] * there
+
+
 def test_a_readme_without_its_marks_is_left_alone(full):
     (full / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match="each once"):
