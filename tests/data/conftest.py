@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import itertools
+import json
 import random
 import zipfile
 from pathlib import Path
@@ -207,6 +209,83 @@ def write_nus_wide(folder: Path, seed: int = 0, n: int = 14) -> dict[str, list[t
     return {part: sorted(own, key=lambda row: place[row[0]]) for part, own in parts.items()}
 
 
+def write_fashion200k(folder: Path, seed: int = 0) -> dict:
+    """labels/, women/ and test_queries.txt. Returns the captions by place of "train" and "test", and the "queries".
+
+    Captions are a colour, a kind of cloth and a noun, some twice; two of train share no word with another, two differ
+    in their order alone, one holds a colour within a word. The last four queries: two words change; the target has the
+    source's caption; the target is the source, which has a twin; the same without a twin.
+    """
+    rng = random.Random(seed)
+    made: dict = {"train": {}, "test": {}}
+    numbers = iter(rng.sample(range(10**7, 10**8), 400))
+    for part, own in made.items():
+        three = [f"{a} {b} {c}" for a in ("red", "blue", "gray") for b in ("lace", "v.neck") for c in ("dress", "top")]
+        odd = ["red embroidered dress", "tea dress white", "white tea dress", "a&b sailor? suit", "100% wool*"]
+        captions = rng.sample(three, 9) + odd[: 5 if part == "train" else 1]
+        for caption in captions + rng.sample(captions[:9], 4):
+            n = next(numbers)
+            own[f"women/{caption.split()[-1].strip('?*')}s/{rng.choice(['mini', 'maxi'])}/{n}/{n}_0.jpeg"] = caption
+        for noun in ("dress", "top"):
+            lines = [
+                f"{k}\t{rng.random()}\t {c}\n" for k, c in own.items() if (c.split()[-1] == "top") == (noun == "top")
+            ]
+            (folder / "labels").mkdir(parents=True, exist_ok=True)
+            (folder / f"labels/{noun}_{part}_detect_all.txt").write_text("".join(lines))
+    for i, place in enumerate([*made["train"], *made["test"]]):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(jpeg(1000 * seed + i, (30, 40)))
+    test = made["test"]
+    words = {place: set(caption.split()) for place, caption in test.items()}
+    apart = {(a, b): len(words[a] - words[b]) for a, b in itertools.product(test, test)}
+    twins = [(a, b) for a, b in apart if a != b and test[a] == test[b]]
+    alone = [a for a in test if list(test.values()).count(test[a]) == 1]
+    pairs = rng.sample([k for k in apart if apart[k] == 1], 8)
+    two = next(k for k in apart if apart[k] == 2)
+    made["queries"] = [*pairs, two, twins[0], (twins[0][0], twins[0][0]), (alone[0], alone[0])]
+    (folder / "test_queries.txt").write_text("".join(f"{a} {b}\n" for a, b in made["queries"]))
+    return made
+
+
+def write_fashion_iq(folder: Path, seed: int = 0) -> dict:
+    """captions/, image_splits/ and images/. Returns, by (category, part), the "lists" and the "queries".
+
+    A picture of each part is on the lists of shirts and of tops. Of the tops' queries one has an empty caption, and one
+    has two. Every other picture is a PNG.
+    """
+    rng = random.Random(seed)
+    made: dict = {"lists": {}, "queries": {}}
+    for part, n in (("train", 9), ("val", 6)):
+        shared = f"B{rng.randrange(10**8):08}X"
+        for category in ("dress", "shirt", "toptee"):
+            names = [f"B{rng.randrange(10**8):08}{category[0].upper()}" for _ in range(n)]
+            names += [shared] * (category != "dress")
+            queries = []
+            for i in range(n - 2):
+                candidate, target = rng.sample(names, 2)
+                said = [f"Is {rng.choice(['Redder', 'longer'])} {rng.randrange(100)}", f" has a sleeve {i}. "]
+                queries.append({"target": target, "candidate": candidate, "captions": said})
+            if category == "toptee":
+                queries[1]["captions"][0] = ""
+                queries[2]["captions"] = ["", " "]
+            made["lists"][category, part], made["queries"][category, part] = names, queries
+            for place, content in (
+                (f"captions/cap.{category}.{part}.json", queries),
+                (f"image_splits/split.{category}.{part}.json", names),
+            ):
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                (folder / place).write_text(json.dumps(content, indent=4))
+    (folder / "images").mkdir(exist_ok=True)
+    for i, name in enumerate(sorted({name for names in made["lists"].values() for name in names})):
+        content = jpeg(1000 * seed + i, (30, 40))
+        if i % 2:
+            opened = io.BytesIO()
+            Image.open(io.BytesIO(content)).save(opened, "PNG")
+            content = opened.getvalue()
+        (folder / f"images/{name}.{'png' if i % 2 else 'jpg'}").write_bytes(content)
+    return made
+
+
 def zip_up(folder: Path, archive: Path, top: str = "") -> Path:
     """A zip of everything below a folder, under ``top``."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -240,6 +319,8 @@ def made() -> dict:
         "pascal-sentences": write_pascal,
         "pascal-features": write_pascal_features,
         "nus-wide-10k": write_nus_wide,
+        "fashion200k": write_fashion200k,
+        "fashion-iq": write_fashion_iq,
         "jpeg": jpeg,
         "zip": zip_up,
     }

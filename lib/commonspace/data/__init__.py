@@ -11,6 +11,8 @@ from commonspace.data.composed import ComposedQueries, DrawnQueries
 from commonspace.data.emoji import Emoji, EmojiSamples
 from commonspace.data.emoji_queries import EmojiQueries
 from commonspace.data.emoji_subgroups import extendable_emoji, strip_class_words
+from commonspace.data.fashion200k import Fashion200k
+from commonspace.data.fashion_iq import FashionIQ
 from commonspace.data.fashion_products import FashionProducts, FashionSamples
 from commonspace.data.fashion_queries import FashionQueries, near_colour
 from commonspace.data.flickr8k import Flickr8k
@@ -32,6 +34,8 @@ __all__ = [
     "EmojiQueries",
     "EmojiSamples",
     "ExtendableSplit",
+    "Fashion200k",
+    "FashionIQ",
     "FashionProducts",
     "FashionQueries",
     "FashionSamples",
