@@ -36,10 +36,11 @@ def _beside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def new_file(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO]:
     """Write a file under a temporary name; it takes its place, whole and on disk, when the block ends without error.
 
-    After an error nothing is left of it, and what was at ``path`` before is still there.
+    After an error nothing is left of it, and what was at ``path`` before is still there. ``wait=False`` does not wait
+    until it is on the disk: for many small files, after which the caller waits once.
     """
     path = Path(path)
     part = _beside(path)
@@ -47,7 +48,8 @@ def new_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with open(part, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if wait:
+                os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -258,8 +260,10 @@ def extract(
                 if is_dir:
                     target.mkdir(parents=True, exist_ok=True)
                     continue
-                with opened(entry) as source, new_file(target) as file:
+                with opened(entry) as source, new_file(target, wait=False) as file:
                     shutil.copyfileobj(source, file)
+            if hasattr(os, "sync"):  # not on Windows
+                os.sync()
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise
