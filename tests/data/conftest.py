@@ -5,9 +5,12 @@ import hashlib
 import io
 import itertools
 import json
+import pickle
 import random
+import struct
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -153,6 +156,101 @@ def write_pascal_features(folder: Path, seed: int = 0, first: int = 1) -> dict[s
         made[f"{part}_img_lab"] = first + rng.permutation(np.arange(n) % 20)[:, None].astype(np.uint8)
     for name, values in made.items():
         savemat(folder / f"{name}.mat", {name: values})
+    return made
+
+
+class Python2(pickle._Pickler):
+    """Pickles as Python 2 and its numpy did: texts are strings of bytes, and so are an array's bytes."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, value: str | bytes) -> None:
+        raw = value.encode("latin1") if isinstance(value, str) else value
+        short = len(raw) < 256
+        self.write((b"U" + bytes([len(raw)]) if short else b"T" + struct.pack("<i", len(raw))) + raw)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+
+def python2_npy(value: object) -> bytes:
+    """What ``numpy.save`` of Python 2 writes of a dict."""
+    content = io.BytesIO()
+    array = np.empty((), dtype=object)
+    array[()] = value
+    np.lib.format.write_array_header_1_0(content, {"descr": "|O", "fortran_order": False, "shape": ()})
+    Python2(content, protocol=2).dump(array)
+    return content.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+CSS_SCENES = "css_toy_dataset_novel2_small.dup.npy"
+
+
+def write_css(folder: Path, seed: int = 0, m: int = 24, labels: bool = True, python: int = 2) -> dict:
+    """The authors' file of scenes, as Python 2 or 3 saves it, and images/. Returns what is in the file.
+
+    Of the m pictures of a split some show one scene, their objects in another order. Some modifications lead back to
+    the source: that of the last picture, whose scene is its own, has no other answer. Its scene is empty.
+    """
+    rng, data = random.Random(seed), {}
+    (folder / "images").mkdir(parents=True)
+    for split in ("train", "test"):
+        scenes = []
+        for _ in range(m // 2):
+            places = rng.sample([(row / 3 + 1 / 6, column / 3 + 1 / 6) for row in range(3) for column in range(3)], 3)
+            kinds = [(rng.choice(["red", "gray"]), rng.choice(["circle", "triangle"])) for _ in places]
+            pairs = list(zip(kinds, places, strict=True))
+            scenes.append([{"color": c, "shape": s, "size": "small", "pos": np.array(pos)} for (c, s), pos in pairs])
+        shown = [*range(m // 2), *rng.choices(range(m // 2), k=m - 1 - m // 2)]
+        rng.shuffle(shown)
+        objects = [rng.sample(scenes[i], 3) for i in shown] + [[]]
+        mods = []
+        for i in range(m):
+            source = rng.sample(range(m - 1), rng.randrange(1, 5))
+            target = [rng.randrange(m) for _ in source]
+            mods.append({"from": np.array(source), "to": target, "to_str": f"make red caf\xe9 {i} small"})
+        mods[3] |= {"from": [5, 7], "to": np.array([5, 9])}
+        mods[4] |= {"from": [m - 1], "to": [m - 1]}
+        data[split] = {"mods": mods, "objects_img": objects}
+        if labels:
+            data[split]["labels"] = [np.int64(i) for i in shown] + [m]
+        for i in range(m):
+            (folder / f"images/css_{split}_{i:06d}.png").write_bytes(noise(1000 * seed + 100 * len(data) + i, (18, 12)))
+    if python == 2:
+        (folder / CSS_SCENES).write_bytes(python2_npy(data))
+    else:
+        np.save(folder / CSS_SCENES, data, allow_pickle=True)
+    return data
+
+
+def noise(seed: int, size: tuple[int, int]) -> bytes:
+    """A png of (width, height) random pixels."""
+    content = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def write_mit_states(folder: Path, seed: int = 0) -> dict[str, list[str]]:
+    """images/<adjective noun>/*.jpg and the owners' other files. Returns the usable photos by caption.
+
+    Nouns of one to five adjectives, captions of one to four photos; two photos of one name in different folders.
+    """
+    rng, made = random.Random(seed), {}
+    adjectives = ["ancient", "broken", "clean", "diced", "empty"]
+    # The nouns in test are glass, tomato and wool; wool and zebra are there with one adjective alone.
+    for noun, states in (("tomato", 4), ("dog", 5), ("wool", 1), ("car", 2), ("glass", 3), ("zebra", 1), ("sea", 3)):
+        for adjective in rng.sample(adjectives, states):
+            made[f"{adjective} {noun}"] = [f"{i}_{rng.randrange(10**6)}.jpg" for i in range(rng.randrange(1, 5))]
+    for caption in rng.sample(sorted(made), 5):
+        made[caption][0] = "same.jpg"
+    rubbish = {"adj tomato": ["x.jpg"], "adj dog": ["y.jpg"], "single": ["z.jpg"], sorted(made)[0]: ["._same.jpg"]}
+    for photos in (made, rubbish):
+        for caption, names in photos.items():
+            (folder / "images" / caption).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                (folder / "images" / caption / name).write_bytes(jpeg(rng.randrange(10**6), (24, 18)))
+    (folder / "adj_ants.csv").write_text("adj,ants\nbroken,whole\n")
     return made
 
 
@@ -318,10 +416,13 @@ def made() -> dict:
         "flickr8k": write_flickr,
         "pascal-sentences": write_pascal,
         "pascal-features": write_pascal_features,
+        "css": write_css,
+        "mit-states": write_mit_states,
         "nus-wide-10k": write_nus_wide,
         "fashion200k": write_fashion200k,
         "fashion-iq": write_fashion_iq,
         "jpeg": jpeg,
+        "python2": python2_npy,
         "zip": zip_up,
     }
 

@@ -13,22 +13,30 @@ from pathlib import Path
 
 import pytest
 
+from commonspace.data.css import CSS
 from commonspace.data.download import problems
 from commonspace.data.fashion_products import FashionProducts
 from commonspace.data.flickr8k import Flickr8k
+from commonspace.data.mit_states import MITStates
 from commonspace.data.nus_wide_10k import NusWide10k
 from commonspace.data.pascal_sentences import PascalFeatures, PascalSentences
 from commonspace.data.wikipedia import Wikipedia
 
-SETS = ["wikipedia", "fashion-products", "flickr8k", "pascal-sentences", "nus-wide-10k"]
+SETS = ["wikipedia", "fashion-products", "flickr8k", "pascal-sentences", "nus-wide-10k", "css", "mit-states"]
 ROWS = (25, 14)  # of the small Wikipedia
-SMALLER = {"wikipedia": {"ROWS": ROWS}, "nus-wide-10k": {"SIZES": (6, 2, 1)}}  # what a script expects otherwise
+SMALLER = {  # what a script expects otherwise
+    "wikipedia": {"ROWS": ROWS},
+    "nus-wide-10k": {"SIZES": (6, 2, 1)},
+    "mit-states": {"PHOTOS": 46},
+}
 DOWNLOADS = {
     "wikipedia": ["wikipedia_dataset.zip"],
     "fashion-products": ["archive.zip"],
     "flickr8k": ["Flickr8k_text.zip", "Flickr8k_Dataset.zip"],
     "pascal-sentences": ["pascal-sentences.zip"],
     "nus-wide-10k": ["ImageList.zip", "NUS_WID_Tags.zip", "Groundtruth.zip", "Flickr.zip"],
+    "css": ["CSS.zip"],
+    "mit-states": ["release_dataset.zip"],
 }
 PREPARED = {
     "wikipedia": {"categories.list", "raw_features.mat", "testset_txt_img_cat.list", "trainset_txt_img_cat.list"},
@@ -36,6 +44,8 @@ PREPARED = {
     "flickr8k": {"images.zip", "Flickr8k.token.txt"} | {f"Flickr_8k.{p}Images.txt" for p in ("train", "dev", "test")},
     "pascal-sentences": {"images.zip", "sentences.tsv"},
     "nus-wide-10k": {"images.zip", "pairs.tsv"},
+    "css": {"images.zip", "css_toy_dataset_novel2_small.dup.npy"},
+    "mit-states": {"images.zip"},
 }
 CONVERTED = {"sentences.tsv", "pairs.tsv", "images.zip"}  # the other files are the owners', byte for byte
 EXPECTED = {
@@ -64,6 +74,21 @@ EXPECTED = {
         "train, validation, test       60, 20, 10",
         "classes                       10, 9 pairs or more each",
         "tags a pair                   5.0",
+    ],
+    "css": [
+        "train: pictures here          24 of 24",
+        "train: different scenes       13",
+        "train: modifications          24",
+        "test: queries                 60",
+        "test: without an answer       2",
+    ],
+    "mit-states": [
+        "photos                        46",
+        "train, test photos            26, 20",
+        "train, test nouns             4, 3",
+        "adjectives                    5",
+        "test queries                  46",
+        "right answers a query         2.7",
     ],
 }
 
@@ -95,6 +120,8 @@ class Small:
             "flickr8k": Flickr8k,
             "pascal-sentences": PascalSentences,
             "nus-wide-10k": NusWide10k,
+            "css": CSS,
+            "mit-states": MITStates,
         }
         return loaders[self.name](self.home)
 
@@ -125,6 +152,12 @@ def small(request, small_sets, load_script, tmp_path, monkeypatch) -> Small:
         small_sets.write_nus_wide(folder)
         for archive, below in zip(archives, ("ImageList", "NUS_WID_Tags", "Groundtruth", "Flickr"), strict=True):
             small_sets.zip_up(folder / below, archive, f"{below}/")
+    elif name == "css":
+        small_sets.write_css(folder)
+        small_sets.zip_up(folder, archives[0], "CSSDataset/")
+    elif name == "mit-states":
+        small_sets.write_mit_states(folder)
+        small_sets.zip_up(folder, archives[0], "release_dataset/")
     else:
         small_sets.write_flickr(folder)
         photos = folder / "Flicker8k_Dataset"
@@ -172,18 +205,23 @@ def test_the_files_are_the_owners(small):
     for name in PREPARED[small.name] - CONVERTED:
         assert (small.home / small.name / name).read_bytes() == (small.folder / name).read_bytes()
     if small.name != "wikipedia":
-        photos = {photo_name(small, path): path.read_bytes() for path in small.folder.rglob("*.jpg")}
+        photos = {photo_name(small, path): path.read_bytes() for path in small.folder.rglob("*.[jp][pn]g")}
         if small.name == "nus-wide-10k":  # the chosen ones alone
             tsv = (small.home / small.name / "pairs.tsv").read_text(encoding="utf-8")
             photos = {name: content for name, content in photos.items() if f"/{name}\t" in tsv}
             assert len(photos) == 90
+        if small.name == "mit-states":  # those in a known state, in their folders
+            rubbish = [name for name in photos if re.match(r"adj |single/|.*/\._", name)]
+            assert len(rubbish) == 4
+            photos = {name: content for name, content in photos.items() if name not in rubbish}
         with zipfile.ZipFile(small.home / small.name / "images.zip") as archive:
             packed = {name.removeprefix("images/"): archive.read(name) for name in archive.namelist()}
         assert packed == photos
 
 
 def photo_name(small: Small, path: Path) -> str:
-    return f"{path.parent.name}_{path.name}" if small.name == "pascal-sentences" else path.name
+    joined = {"pascal-sentences": "_", "mit-states": "/"}.get(small.name)
+    return path.name if joined is None else f"{path.parent.name}{joined}{path.name}"
 
 
 def test_it_prepares_from_a_folder(small):
@@ -336,8 +374,9 @@ def test_help_tells_the_sources(load_script, name, capsys):
     with pytest.raises(SystemExit, match="0"):
         load_script(name.replace("-", "_")).main(["--help"])
     out = capsys.readouterr().out
-    for word in ("by hand", "--from", "--verify", "--mirror", f"$COMMONSPACE_CACHE/{name}"):
+    for word in ("by hand", "--from", "--verify", "--mirror"):
         assert word in out
+    assert f"$COMMONSPACE_CACHE/{name}" in "".join(out.split())  # a long line is broken, after a hyphen too
 
 
 # ---- sources that will not do --------------------------------------------------------------------------------------
@@ -362,6 +401,15 @@ def cut_line(path: Path) -> None:
 def drop_sentences(folder: Path) -> None:
     page = next(folder.rglob("index.html"))
     page.write_text(re.sub(r"<td><table>.*?</table></td>", "", page.read_text(), count=1, flags=re.DOTALL))
+
+
+def scenes(folder: Path) -> Path:
+    return folder / "css_toy_dataset_novel2_small.dup.npy"
+
+
+def hostile(path: Path) -> bytes:
+    """The same with a call in it, of which the first text of the file is the argument."""
+    return path.read_bytes().replace(b"U\x04mods", b"cposix\nsystem\n(U\x04exittR", 1)
 
 
 def large_photo(folder: Path) -> Path:
@@ -397,6 +445,18 @@ CHANGES = [
     ("nus-wide-10k", lambda f: cut_line(f / "NUS_WID_Tags/All_Tags.txt"), "All_Tags.txt has 279 lines"),
     ("nus-wide-10k", lambda f: shutil.rmtree(f / "Flickr"), "0 of the 90 photos were found"),
     ("nus-wide-10k", lambda f: large_photo(f).write_bytes(b"no picture"), "is damaged (cannot identify image file"),
+    ("css", lambda f: scenes(f).unlink(), "lacks css_toy_dataset_novel2_small.dup.npy"),
+    ("css", lambda f: scenes(f).write_bytes(scenes(f).read_bytes()[:-9]), "dup.npy cannot be read"),
+    ("css", lambda f: scenes(f).write_bytes(hostile(scenes(f))), "asks for posix.system, and was refused"),
+    ("css", lambda f: shutil.rmtree(f / "images"), "48 of 48 pictures are missing, such as css_train_000000.png"),
+    ("css", lambda f: [p.unlink() for p in f.rglob("*_00000[567].png")], "6 of 48 pictures are missing, such as"),
+    ("css", lambda f: (f / "images/css_test_000009.png").write_bytes(b"x"), "css_test_000009.png is damaged ("),
+    (
+        "mit-states",
+        lambda f: shutil.rmtree(f / "images"),
+        "0 photos in folders of an adjective and a noun were found, 46 exp",
+    ),
+    ("mit-states", lambda f: photo(f).write_bytes(b"no picture"), "is damaged (cannot identify image file"),
 ]
 
 

@@ -8,6 +8,7 @@ from commonspace.data.class_splits import (
     random_class_splits,
 )
 from commonspace.data.composed import ComposedQueries, DrawnQueries
+from commonspace.data.css import CSS
 from commonspace.data.emoji import Emoji, EmojiSamples
 from commonspace.data.emoji_queries import EmojiQueries
 from commonspace.data.emoji_subgroups import extendable_emoji, strip_class_words
@@ -16,6 +17,8 @@ from commonspace.data.fashion_iq import FashionIQ
 from commonspace.data.fashion_products import FashionProducts, FashionSamples
 from commonspace.data.fashion_queries import FashionQueries, near_colour
 from commonspace.data.flickr8k import Flickr8k
+from commonspace.data.mit_states import MITStates
+from commonspace.data.mit_states_queries import MITStatesQueries
 from commonspace.data.nus_wide_10k import NusWide10k
 from commonspace.data.pascal_sentences import PascalFeatures, PascalSentences
 from commonspace.data.pictures import Pictures
@@ -27,6 +30,7 @@ from commonspace.data.vocabulary import Vocabulary
 from commonspace.data.wikipedia import Wikipedia
 
 __all__ = [
+    "CSS",
     "ClassSplit",
     "ComposedQueries",
     "DrawnQueries",
@@ -40,6 +44,8 @@ __all__ = [
     "FashionQueries",
     "FashionSamples",
     "Flickr8k",
+    "MITStates",
+    "MITStatesQueries",
     "NusWide10k",
     "PairedFeatures",
     "PairedSamples",
