@@ -75,7 +75,7 @@ def test_it_finds_what_neither_side_alone_can_find(train, test):
     found = {}
     for composer, epochs in [("ImageOnly", 5), ("TextOnly", 8), ("Concat", 25), ("AttributeAsOperator", 15)]:
         found[composer] = compose.evaluate(compose.fit(train, quick(composer=composer, epochs=epochs)), test)
-    measures = {"R@1", "R@5", "R@10", "median_rank", "mAP", "kept", "changed"}
+    measures = {"R@1", "R@5", "R@10", "R@50", "median_rank", "mAP", "kept", "changed"}
     assert all(one.keys() == measures for one in found.values())
     best = {name: one["R@1"] for name, one in found.items()}
     assert best["Concat"] > 0.6
@@ -234,6 +234,18 @@ class Typed(Blocks):
 @dataclass(frozen=True, eq=False)
 class WithSource(Blocks):
     exclude_source = False
+
+
+def test_several_galleries_are_averaged(train, test):
+    model = compose.fit(train, quick(epochs=1))
+    found = compose.evaluate(model, {"odd": test[1::2], "even": test[:100:2]})
+    for name, part in [("odd", test[1::2]), ("even", test[:100:2])]:
+        assert (
+            compose.evaluate(model, part).items()
+            <= {m.removeprefix(f"{name}/"): value for m, value in found.items() if m.startswith(f"{name}/")}.items()
+        )
+    assert found["R@10"] == pytest.approx((found["odd/R@10"] + found["even/R@10"]) / 2)
+    assert found["odd/R@10"] != found["even/R@10"]
 
 
 def test_a_protocol_may_leave_the_source_in_its_gallery(train, test):

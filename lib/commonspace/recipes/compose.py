@@ -236,18 +236,26 @@ def make_scheduler(
     return torch.optim.lr_scheduler.StepLR(optimizer, config.decay_every) if config.schedule == "step" else None
 
 
-def evaluate(model: ComposedRetrieval, test: ComposedQueries) -> dict[str, float]:
-    """R@1, R@5, R@10, median rank and mAP; each query's own source is out of its gallery, all other pictures are in it.
+KS = (1, 5, 10, 50)
+
+
+def evaluate(model: ComposedRetrieval, test: ComposedQueries | dict[str, ComposedQueries]) -> dict[str, float]:
+    """R@1, 5, 10 and 50, median rank and mAP; each query's own source is out of its gallery, all other pictures are in.
 
     Where the pictures' attributes are known, also ``kept`` and ``changed`` of the first answers
     (`compose_data.kept_and_changed`), and where the sources are of several types, "macro R@1" and so on, the mean over
-    types of each type's (`compose_data.types`). Queries whose ``exclude_source`` is False may find their source.
+    types of each type's (`compose_data.types`). Queries whose ``exclude_source`` is False may find their source. Of
+    several sets by name the measures are there as "name/R@1", and their means over the sets as "R@1".
     """
+    if isinstance(test, dict):
+        each = {name: evaluate(model, queries) for name, queries in test.items()}
+        means = {m: sum(found[m] for found in each.values()) / len(each) for m in next(iter(each.values()))}
+        return means | {f"{name}/{m}": value for name, found in each.items() for m, value in found.items()}
     query, gallery = model.embed_all(test.images, test.source, test.modification)
     exclude = test.source if getattr(test, "exclude_source", True) else None
     types = compose_data.types(test)
     macro = False if types is None else types
-    found = evaluate_embeddings(query, gallery, relevant=test.relevant, exclude=exclude, macro=macro)
+    found = evaluate_embeddings(query, gallery, relevant=test.relevant, exclude=exclude, macro=macro, ks=KS)
     answer = first_answers(query, gallery, exclude=exclude)
     return found | compose_data.kept_and_changed(test, answer)
 

@@ -10,18 +10,22 @@ import torch
 from torch import Tensor
 
 from commonspace import metrics
-from commonspace.data import ComposedQueries
+from commonspace.data import ComposedQueries, DrawnQueries
 from commonspace.data.composed import numbered
 from commonspace.training import epoch_order
 
 
 @dataclass(frozen=True)
 class QuerySplits:
-    """Training, validation and test queries, each over pictures of its own."""
+    """Training, validation and test queries, each over pictures of its own.
 
-    train: ComposedQueries
-    validation: ComposedQueries
-    test: ComposedQueries
+    ``train`` may be drawn afresh for every epoch. The papers' sets have no ``validation``. ``test`` may be several sets
+    by name, each with its own gallery.
+    """
+
+    train: ComposedQueries | DrawnQueries
+    validation: ComposedQueries | None
+    test: ComposedQueries | dict[str, ComposedQueries]
 
 
 def names() -> list[str]:
@@ -130,6 +134,40 @@ def _fashion_products(seed: int, size: int | None) -> QuerySplits:
     return QuerySplits(*FashionProducts(size=(size or 64, (size or 64) * 3 // 4)).queries(seed))
 
 
+def _css(seed: int, size: int | None) -> QuerySplits:
+    """The papers' own scenes; ``size`` None is the pictures' own size."""
+    from commonspace.data import CSS
+
+    css = CSS(size=None if size is None else (size, size))
+    return QuerySplits(css.train, None, css.test)
+
+
+def _mit_states(seed: int, size: int | None) -> QuerySplits:
+    from commonspace.data import MITStates
+
+    photos = MITStates(size=(size or 224, size or 224))
+    return QuerySplits(photos.train, None, photos.test)
+
+
+def _fashion200k(seed: int, size: int | None) -> QuerySplits:
+    from commonspace.data import Fashion200k
+
+    clothes = Fashion200k(size=(size or 224, size or 224))
+    return QuerySplits(clothes.train, None, clothes.test)
+
+
+def _fashion_iq(protocol: str) -> Callable[[int, int | None], QuerySplits]:
+    """The numbers of two protocols cannot be compared, so each is a data set."""
+
+    def loader(seed: int, size: int | None) -> QuerySplits:
+        from commonspace.data import FashionIQ
+
+        clothes = FashionIQ(size=(size or 224, size or 224))
+        return QuerySplits(clothes.training(), None, clothes.evaluations(protocol=protocol))
+
+    return loader
+
+
 _LOADERS: dict[str, Callable[[int, int | None], QuerySplits]] = {
     "scenes": _scenes,
     "scenes-3d": _solid_scenes,
@@ -139,4 +177,11 @@ _LOADERS: dict[str, Callable[[int, int | None], QuerySplits]] = {
     "emoji-gender": _emoji("gender"),
     "emoji-hair": _emoji("hair"),
     "fashion-products": _fashion_products,
+    "css": _css,
+    "mit-states": _mit_states,
+    "fashion200k": _fashion200k,
+    "fashion-iq-original": _fashion_iq("original"),
+    "fashion-iq-original-excluded": _fashion_iq("original-excluded"),
+    "fashion-iq-cosmo": _fashion_iq("cosmo"),
+    "fashion-iq-union": _fashion_iq("union"),
 }

@@ -25,6 +25,10 @@ from commonspace.recipes.report import Report
 __all__ = ["Config", "build", "evaluate", "fit", "run"]
 
 
+PROTOCOLS = ("original", "original-excluded", "cosmo", "union")
+FASHION_IQ = {"loss": "batch_softmax", "epochs": 284}
+
+
 @dataclass(frozen=True)
 class Config(compose.Config):
     """The settings of `compose.Config`, with TIRG and the paper's profiles."""
@@ -40,7 +44,7 @@ class Config(compose.Config):
         "paper/scenes-3d": {"body_lr": 1.0, "schedule": "constant", "size": 64, "pretrained": False},
         "paper/mit-states": {"weight_decay": 5e-5, "epochs": 118},
         "paper/fashion200k": {"loss": "batch_softmax", "epochs": 30},
-        "paper/fashion-iq": {"loss": "batch_softmax", "epochs": 284},
+        **{f"paper/fashion-iq-{protocol}": FASHION_IQ for protocol in PROTOCOLS},
         "paper/fashion-products": {"loss": "batch_softmax", "size": 80, "epochs": 30},
     }
 
