@@ -76,15 +76,75 @@ def test_wrong_batch_softmaxes_get_their_hint(answer, mistake, words):
     assert words in result.message
 
 
-def test_a_batch_softmax_without_cross_entropy_passes():
-    def shifted(query, target, temperature):
-        S = query.numpy() @ target.numpy().T / temperature
-        S = S - S.max(axis=1, keepdims=True)
-        return np.mean(np.log(np.exp(S).sum(axis=1)) - S.diagonal())
+def shifted(query, target, temperature):
+    S = query @ target.T / temperature
+    S = S - S.amax(dim=1, keepdim=True)
+    return (S.exp().sum(dim=1).log() - S.diagonal()).mean()
 
+
+def test_a_batch_softmax_without_cross_entropy_passes():
     assert ch05.batch_softmax(shifted).status == "passed"
     assert ch05.batch_softmax(batch_softmax_loss).status == "passed"
     assert ch05.batch_softmax(lambda q, t, tau: candidate_softmax_loss(q, t, len(q), 2, tau)).status == "passed"
+
+
+def in_numpy(query, target, temperature):
+    S = query.numpy() @ target.numpy().T / temperature
+    return np.mean(np.logaddexp.reduce(S, axis=1) - S.diagonal())
+
+
+def written_over(query, target, temperature):
+    S = query @ target.T / temperature
+    S = S - S.amax(dim=1, keepdim=True)
+    e = S.exp()
+    loss = (e.sum(dim=1).log() - S.diagonal()).mean()
+    e.zero_()  # the gradient of exp is computed from its result
+    return loss
+
+
+def without_gradient(query, target, temperature):
+    with torch.no_grad():
+        return shifted(query, target, temperature)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "mistake", "words"),
+    [
+        ("batch_softmax", lambda q, t, tau: shifted(q, t, tau).item(), "no gradient", "without .item()"),
+        ("batch_softmax", lambda q, t, tau: float(shifted(q, t, tau)), "no gradient", "float()"),
+        ("batch_softmax", lambda q, t, tau: shifted(q, t, tau).detach(), "no gradient", "mere number"),
+        ("batch_softmax", lambda q, t, tau: shifted(q.detach(), t.data, tau), "no gradient", "nothing can be trained"),
+        ("batch_softmax", without_gradient, "no gradient", "torch.no_grad()"),
+        ("batch_softmax", in_numpy, "no gradient", "with torch alone"),
+        ("batch_softmax", written_over, "no gradient to be computed", "inplace"),
+        ("batch_softmax", lambda q, t, tau: shifted(q, t.detach(), tau), "part of it detached", "not learned"),
+        ("batch_softmax", lambda q, t, tau: shifted(q.detach(), t, tau), "part of it detached", "its gradient is not"),
+        ("soft_triplet", lambda q, t: soft_triplet_loss(q, t).item(), "no gradient", "mere number"),
+        (
+            "soft_triplet",
+            lambda q, t: off_diagonal(F.softplus(q @ t.T - (q * t).sum(1, keepdim=True).detach())).mean(),
+            "part of it detached",
+            "a constant",
+        ),
+        (
+            "hardest_hinge",
+            lambda s, same, m: torch.tensor(hinge(s.detach(), m, where_not(s.detach(), same, -np.inf, np.max))),
+            "no gradient",
+            "mere number",
+        ),
+        (
+            "hardest_hinge",
+            lambda s, same, m: hinge_loss(torch.where(same, s, s.detach()), m, mining="hardest", same=same),
+            "part of it detached",
+            "a constant",
+        ),
+    ],
+)
+def test_losses_that_cannot_be_trained_with_get_their_hint(exercise, answer, mistake, words):
+    result = getattr(ch05, exercise)(answer)
+    assert (result.status, result.mistake) == ("failed", mistake)
+    assert words in result.message
+    assert "the value is right" in result.message
 
 
 def off_diagonal(x):
@@ -190,6 +250,11 @@ def eye(sim):
             "no hinge",
             "Cut it off at 0",
         ),
+        (
+            lambda s, same, m: max(0.0, (m + where_not(s, same, -np.inf, np.max) - s.diagonal().numpy()).mean()),
+            "hinge after the mean",
+            "cut off first",
+        ),
         (lambda s, same, m: hinge(s, -m, where_not(s, same, -np.inf, np.max)), "margin subtracted", "BY the margin"),
         (lambda s, same, m: hinge(s, m, where_not(s.T, same.T, -np.inf, np.max)), "columns", "Rows are queries"),
     ],
@@ -205,7 +270,7 @@ def test_hardest_negatives_made_otherwise_pass():
         order = sim.argsort(dim=1, descending=True)
         first = (~same.gather(1, order)).int().argmax(dim=1)
         hardest = sim.gather(1, order).gather(1, first[:, None])[:, 0]
-        return F.relu(margin + hardest - sim.diagonal()).mean().item()
+        return F.relu(margin + hardest - sim.diagonal()).mean()
 
     assert ch05.hardest_hinge(by_sorting).status == "passed"
     assert ch05.hardest_hinge(lambda s, same, m: hinge_loss(s, m, mining="hardest", same=same)).status == "passed"
@@ -221,6 +286,8 @@ def at(states, column):
     [
         (lambda h, ids, p: h[:, -1, :], "last column", "longest text of the batch"),
         (lambda h, ids, p: h[:, (ids != p).sum(1).max() - 1], "length of the longest", "length of its own"),
+        (lambda h, ids, p: h[:, (ids != p).sum(1) - 1], "all columns of all texts", "(B, B, d)"),
+        (lambda h, ids, p: h[:, (ids != p).sum(1) - 1][:, 0], "length of the first", "one column for all"),
         (
             lambda h, ids, p: at(h, (((ids > 0) & (ids != p)).sum(1) - 1) % h.shape[1]),
             "unknown words not counted",

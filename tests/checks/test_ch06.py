@@ -26,6 +26,13 @@ def by_sorting(scores, relevant, source, *, wanted=None, out=None, keep_source=F
     return start + next(place for place, i in enumerate(left) if i in wanted)
 
 
+def by_order(scores, relevant, source, order=None):
+    """Where the first right answer stands in a sort that leaves ties as they come."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i]) if order is None else order.tolist()
+    order.remove(source)
+    return min(order.index(i) for i in relevant)
+
+
 def worst(scores, relevant):
     return [min(relevant, key=lambda i: scores[i])]
 
@@ -51,6 +58,10 @@ def worst(scores, relevant):
         (lambda s, r, x: by_sorting(s, r, x, wanted=worst(s, r)), "the last of them", "One is enough"),
         (lambda s, r, x: by_sorting(s, r, x, keep_source=True), "source not excluded", "has it already"),
         (lambda s, r, x: by_sorting(s, r, x, lucky=True), "ties for the query", "at least as high"),
+        (by_order, "ties by position", "that is luck"),
+        (lambda s, r, x: by_order(s[::-1], [len(s) - 1 - i for i in r], len(s) - 1 - x), "ties by position", "Do not"),
+        (lambda s, r, x: by_order(s, r, x, np.argsort(-s)), "ties by position", "at least as high"),
+        (lambda s, r, x: by_order(s, r, x, np.argsort(s)[::-1]), "ties by position", "the sort puts first"),
         (lambda s, r, x: by_sorting(s, r, x, start=1), "counts from 1", "Rank 0 is the best"),
     ],
 )
@@ -144,6 +155,7 @@ def by_torch(image, text, U, V, *, text_of=None, turned=False, identity=True, fa
     [
         ({"text_of": lambda t: t[0].expand_as(t)}, "one matrix for the whole batch: the first text's", "of its own"),
         ({"text_of": lambda t: t.mean(0).expand_as(t)}, "one matrix for the whole batch: the mean text's", "mean text"),
+        ({"text_of": lambda t: t.sum(0).expand_as(t)}, "one matrix for the whole batch: the summed texts'", "ONE text"),
         ({"summed": True}, "one matrix for the whole batch: summed", "batch's letter"),
         ({"turned": True}, "transposed", "the transpose"),
         ({"identity": False}, "identity forgotten", "image itself is missing"),
@@ -159,13 +171,23 @@ def test_wrong_operators_get_their_hint(slip, mistake, words):
     assert words in result.message
 
 
+def test_large_inputs_are_shown_by_their_shape_and_first_entries():
+    for exercise, wrong in (
+        (ch06.operator, lambda image, text, U, V: image * 3),
+        (ch06.kept_and_changed, lambda *a: 3),
+    ):
+        shown = exercise(wrong).message.split("     for ")[1]
+        assert shown.count("an array of shape") == 4
+        assert "\n" not in shown
+
+
 def test_an_operator_that_does_nothing_gets_its_hint_and_full_matrices_pass():
     assert ch06.operator(lambda image, text, U, V: image.copy()).mistake == "nothing moved"
     assert ch06.operator(by_torch).status == "passed"
 
 
 def by_grouping(
-    noun, adjective, *, own=False, nouns="same", adjectives="asked", ask="noun", answers=slice(None), me=()
+    noun, adjective, *, own=False, nouns="same", adjectives="asked", ask="noun", answers=slice(None), me=""
 ):
     """Queries from a table of captions, with a switch for each slip."""
     things = list(zip(noun.tolist(), adjective.tolist(), strict=True))
@@ -177,8 +199,9 @@ def by_grouping(
                 for i, (n, a) in enumerate(things)
                 if (n == thing or nouns == "any") and (a == asked or adjectives == "any")
             }
-            found |= {s} if me else set()
-            queries[s, asked] = sorted(found)[answers]
+            found = found | {s} if me == "in" else found - {s} if me.startswith("out") else found
+            if found or me != "out, none empty":
+                queries[s, asked] = sorted(found)[answers]
     return queries
 
 
@@ -190,7 +213,9 @@ def by_grouping(
         ({"adjectives": "any"}, "the adjective does not matter", "must have the adjective"),
         ({"ask": "any"}, "queries without an answer", "occur with its noun"),
         ({"answers": slice(1)}, "one right answer", "Every picture"),
-        ({"me": (1,)}, "source among the answers", "so it is none"),
+        ({"me": "in"}, "source among the answers", "so it is none"),
+        ({"own": True, "me": "out"}, "own adjective asked, source left out", "asks for no change"),
+        ({"own": True, "me": "out, none empty"}, "own adjective asked, source left out", "It is the ADJECTIVE"),
     ],
 )
 def test_wrong_queries_get_their_hint(slip, mistake, words):

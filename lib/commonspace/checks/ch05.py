@@ -1,13 +1,15 @@
 """Checks of chapter 05, distances and encoders: batch softmax, soft triplet, hardest negative, last state."""
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from commonspace.checks.exercise import Exercise, Mistake
+from commonspace.checks.exercise import FAILED, PASSED, Exercise, Mistake, Result
 
 NAIVE = ("quotient", "logarithm")  # ways to use exp itself, which go wrong on large scores, each in its own way
 
@@ -15,6 +17,69 @@ NAIVE = ("quotient", "logarithm")  # ways to use exp itself, which go wrong on l
 def _computed_in_any_way(name: str, hint: str, make: Callable, **slip) -> tuple[Mistake, ...]:
     """A mistake made with functions that keep within range, and with exp itself."""
     return tuple(Mistake(name, hint, make(**slip, naive=way)) for way in (None, *NAIVE))
+
+
+NO_GRADIENT = (
+    "it is a mere number. No gradient leads from it to the arguments, so nothing can be trained with it. Compute with "
+    "torch alone and return the tensor itself, without .item(), float(), .detach(), .numpy() or torch.no_grad()."
+)
+DETACHED = (
+    "its gradient is not. A part of it was detached on the way (.detach(), .data, .item(), torch.no_grad()): for the "
+    "gradient that part is a constant, and what it says is not learned."
+)
+
+
+@dataclass(frozen=True)
+class _Loss(Exercise):
+    """An exercise whose answer is trained with: where its values are right, its gradient is looked at as well."""
+
+    def _check(self, answer: Callable, rng: np.random.Generator) -> Result:
+        result = super()._check(answer, rng)
+        if result.status != PASSED:
+            return result
+        for arguments in (self.inputs(rng) for _ in range(3)):
+            given = [a.clone().requires_grad_() if _real(a) else a for a in arguments]
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # float() of such a tensor warns, and advises to detach it
+                    value = answer(*given)
+            except (RuntimeError, TypeError):  # numpy takes no tensor that has a gradient
+                value = None
+            if not isinstance(value, Tensor) or not value.requires_grad:
+                return self._trained_wrong(NO_GRADIENT, "no gradient")
+            try:
+                got = torch.autograd.grad(value, [a for a in given if _real(a)], materialize_grads=True)
+            except RuntimeError as error:
+                return self._trained_wrong(f"its gradient cannot be computed: {error}", "no gradient to be computed")
+            expected = _slopes(self.reference, arguments)
+            if not all(np.allclose(g, e, rtol=1e-5, atol=1e-6) for g, e in zip(got, expected, strict=True)):
+                came = self._came(tuple(expected), tuple(got), arguments)
+                return self._trained_wrong(f"{DETACHED}\nOf the gradient:\n{came}", "part of it detached")
+        return result
+
+    def _trained_wrong(self, hint: str, mistake: str) -> Result:
+        return Result(FAILED, f"{self.name} is not right yet: the value is right, but {hint}", mistake)
+
+
+def _real(argument: object) -> bool:
+    return isinstance(argument, Tensor) and argument.is_floating_point()
+
+
+def _slopes(loss: Callable, arguments: tuple, step: float = 1e-5) -> list[np.ndarray]:
+    """How fast ``loss`` changes with each entry of each tensor of real numbers, by differences."""
+    found = []
+    for place, argument in enumerate(arguments):
+        if _real(argument):
+            slope = np.zeros(argument.shape)
+            for entry in np.ndindex(*argument.shape):
+                sides = []
+                for h in (step, -step):
+                    moved = argument.clone()
+                    moved[entry] += h
+                    sides.append(loss(*arguments[:place], moved, *arguments[place + 1 :]))
+                slope[entry] = (sides[0] - sides[1]) / (2 * step)
+            found.append(slope)
+    return found
 
 
 def _batch(rng: np.random.Generator) -> tuple:
@@ -66,7 +131,7 @@ def _softmax(
     return answer
 
 
-batch_softmax = Exercise(
+batch_softmax = _Loss(
     name="batch_softmax",
     inputs=_batch,
     reference=_choice_by_choice,
@@ -134,7 +199,7 @@ batch_softmax = Exercise(
             unit=True,
         ),
     ),
-    well_done="It agrees with one choice after the other, also where exp would overflow.",
+    well_done="It agrees with one choice after the other, also where exp would overflow, and so does its gradient.",
 )
 
 
@@ -175,7 +240,7 @@ def _duels(
     return answer
 
 
-soft_triplet = Exercise(
+soft_triplet = _Loss(
     name="soft_triplet",
     inputs=_pairs,
     reference=_duel_by_duel,
@@ -247,7 +312,7 @@ soft_triplet = Exercise(
             l2=True,
         ),
     ),
-    well_done="It agrees with every duel fought in turn.",
+    well_done="Value and gradient agree with every duel fought in turn.",
 )
 
 
@@ -267,7 +332,7 @@ def _query_by_query(sim, same, margin) -> float:
     return float(np.mean(costs))
 
 
-def _hardest(*, wrong="not same", fill="-inf", pick="max", own="diagonal", hinge=True, margin_sign=1.0, dim=1):
+def _hardest(*, wrong="not same", fill="-inf", pick="max", own="diagonal", hinge="each", margin_sign=1.0, dim=1):
     """The hinge on the hardest negative with one slip."""
 
     def answer(sim, same, margin):
@@ -280,15 +345,23 @@ def _hardest(*, wrong="not same", fill="-inf", pick="max", own="diagonal", hinge
             cost = margin + sim.masked_fill(right, torch.inf).amin(dim=1) - positive
         else:
             cost = margin_sign * margin + scores.amax(dim=dim) - positive
-        return (cost.clamp(min=0) if hinge else cost).mean()
+        cost = (cost.clamp(min=0) if hinge == "each" else cost).mean()
+        return cost.clamp(min=0) if hinge == "mean" else cost
 
     return answer
 
 
-hardest_hinge = Exercise(
+def _mostly_kept() -> tuple:
+    """Three queries of which one lacks a little of the margin and two keep it with much to spare."""
+    sim = torch.tensor([[2.0, 1.9, 0.0], [-1.0, 3.0, 0.0], [0.0, -1.0, 4.0]], dtype=torch.float64)
+    return sim, torch.eye(3, dtype=torch.bool), 0.3
+
+
+hardest_hinge = _Loss(
     name="hardest_hinge",
     inputs=_with_twins,
     reference=_query_by_query,
+    always=(_mostly_kept(),),
     mistakes=(
         Mistake(
             "diagonal only",
@@ -328,7 +401,13 @@ hardest_hinge = Exercise(
             "no hinge",
             "your cost becomes negative where the margin is kept with room to spare, and pays for other queries' "
             "mistakes. Cut it off at 0.",
-            _hardest(hinge=False),
+            _hardest(hinge="none"),
+        ),
+        Mistake(
+            "hinge after the mean",
+            "you take the mean first and cut it off at 0 afterwards. Then queries that keep the margin with room to "
+            "spare pay for those that do not. Each query has a hinge of its own: cut off first, then the mean.",
+            _hardest(hinge="mean"),
         ),
         Mistake(
             "margin subtracted",
@@ -393,6 +472,17 @@ last_state = Exercise(
             "length of the longest",
             "you take the column of the longest text's last word for every text. Each has a length of its own.",
             _column(lambda ids, padding: (ids != padding).sum(dim=1).max().expand(len(ids)) - 1),
+        ),
+        Mistake(
+            "all columns of all texts",
+            "states[:, last] takes the columns of ALL texts' last words from EVERY text, (B, B, d). Give an index for "
+            "the rows too: states[torch.arange(len(ids)), last] takes from row i the column last[i] alone.",
+            lambda states, ids, padding: states[:, (ids != padding).sum(dim=1) - 1],
+        ),
+        Mistake(
+            "length of the first",
+            "you take one column for all, that of the FIRST text's last word. Each text has a length of its own.",
+            _column(lambda ids, padding: (ids[:1] != padding).sum(dim=1).expand(len(ids)) - 1),
         ),
         Mistake(
             "unknown words not counted",

@@ -39,11 +39,27 @@ def _first(scores):
     return scores[0]
 
 
+def _place(*, kind: str = "stable", turned: bool = False) -> Callable:
+    """Where the first right answer stands in a sorted gallery: of equal scores the sort decides who comes first."""
+
+    def answer(scores, relevant, source):
+        order = scores.argsort(kind=kind)[::-1] if turned else (-scores).argsort(kind=kind)
+        return int(np.isin(order[order != source], relevant).argmax())
+
+    return answer
+
+
+def _ties(source: float) -> tuple[tuple, tuple]:
+    """A right answer and a wrong one with the same score, the wrong one behind it and before it."""
+    behind, before = np.array([0.1, 0.5, source, 0.7, 0.5]), np.array([0.5, 0.7, source, 0.5, 0.1])
+    return (behind, [0, 1], 2), (before, [3, 4], 2)
+
+
 rank = Exercise(
     name="rank",
     inputs=_gallery,
     reference=_rank_by_a_loop,
-    always=tuple((np.array([0.1, 0.5, source, 0.7, 0.5]), [0, 1], 2) for source in (0.9, 0.0)),
+    always=(*_ties(0.9), *_ties(0.0)),
     mistakes=(
         Mistake(
             "counts one of them only",
@@ -79,6 +95,17 @@ rank = Exercise(
             "you count strictly higher scores only. A tie counts against the query (chapter 00): at least as high.",
             _rank(ties=False),
         ),
+        *(
+            Mistake(
+                "ties by position",
+                "you sort the gallery, and of equal scores the sort puts first what stands first (or last) in it: that "
+                "is luck. A tie counts against the query (chapter 00). Do not sort: count the wrong answers that score "
+                "at least as high as the best right one.",
+                _place(kind=kind, turned=turned),
+            )
+            for kind in ("stable", "quicksort")
+            for turned in (False, True)
+        ),
         Mistake(
             "counts from 1",
             "you count from 1. Rank 0 is the best there is: no wrong answer above it.",
@@ -93,12 +120,12 @@ def _answered(rng: np.random.Generator) -> tuple:
     """Pictures with attributes; queries that change one to three of four; scores that favour the source."""
     attributes = rng.integers(0, 3, size=(30, 4))
     source, target = np.array([], dtype=int), np.array([], dtype=int)
-    while len(source) < 8:
+    while len(source) < 16:  # more than 15 entries are shown by their shape
         s, t = rng.choice(30, size=2, replace=False)
         if 0 < (attributes[s] != attributes[t]).sum() < 4:
             source, target = np.append(source, s), np.append(target, t)
-    sim = rng.normal(size=(8, 30))
-    sim[np.arange(8), source] += 9.0
+    sim = rng.normal(size=(16, 30))
+    sim[np.arange(16), source] += 9.0
     return attributes, source, target, sim
 
 
@@ -207,8 +234,8 @@ kept_and_changed = Exercise(
 
 
 def _parts(rng: np.random.Generator) -> tuple:
-    """Vectors of four images and texts of their own; U and V for rank 2."""
-    return rng.normal(size=(4, 5)), rng.normal(size=(4, 3)), rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5, 2))
+    """Vectors of six images and texts of their own; U and V for rank 2."""
+    return rng.normal(size=(6, 5)), rng.normal(size=(6, 3)), rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5, 2))
 
 
 def _matrices(image, text, U, V) -> np.ndarray:
@@ -256,6 +283,12 @@ operator = Exercise(
             "every image is moved by the same matrix, that of the mean text. Each query has a text of its own, so U "
             "and V must keep the batch's axis: (B, d, r).",
             _operator(text_of=lambda text: text.mean(axis=0, keepdims=True).repeat(len(text), axis=0)),
+        ),
+        Mistake(
+            "one matrix for the whole batch: the summed texts'",
+            "you sum the texts of the batch before you make U and V, so every image is moved by the same matrix. Sum "
+            "over the k numbers of ONE text: the batch's letter must stand in einsum's output, 'bk,kdr->bdr'.",
+            _operator(text_of=lambda text: text.sum(axis=0, keepdims=True).repeat(len(text), axis=0)),
         ),
         Mistake(
             "one matrix for the whole batch: summed",
@@ -309,7 +342,9 @@ def _by_captions(noun, adjective) -> dict:
     return queries
 
 
-def _asked(*, own=False, any_noun=False, everything=False, one=False, with_source=False, same_noun=False) -> Callable:
+def _asked(
+    *, own=False, me="as it comes", any_noun=False, everything=False, one=False, same_noun=False, empty=True
+) -> Callable:
     """Queries by caption with one slip."""
 
     def answer(noun, adjective):
@@ -321,8 +356,9 @@ def _asked(*, own=False, any_noun=False, everything=False, one=False, with_sourc
                 hit = np.ones(len(noun), dtype=bool) if any_noun else noun == thing
                 hit = hit if same_noun else hit & (adjective == asked)
                 rows = np.flatnonzero(hit).tolist()
-                rows = sorted({*rows, s}) if with_source else rows
-                queries[s, asked] = rows[:1] if one else rows
+                rows = {"as it comes": rows, "in": sorted({*rows, s}), "out": [i for i in rows if i != s]}[me]
+                if rows or empty:
+                    queries[s, asked] = rows[:1] if one else rows
         return queries
 
     return answer
@@ -338,6 +374,15 @@ _queries = Exercise(
             "you ask pictures for the adjective they have already. A source is asked for every OTHER adjective of its "
             "noun.",
             _asked(own=True),
+        ),
+        *(
+            Mistake(
+                "own adjective asked, source left out",
+                "you ask pictures for the adjective they have already, and leave their own id out of the answers. Such "
+                "a query asks for no change. It is the ADJECTIVE that is left out: a source is asked for every other.",
+                _asked(own=True, me="out", empty=empty),
+            )
+            for empty in (True, False)
         ),
         Mistake(
             "any noun will do",
@@ -364,7 +409,7 @@ _queries = Exercise(
         Mistake(
             "source among the answers",
             "the source stands among its own right answers. It has another adjective, so it is none.",
-            _asked(with_source=True),
+            _asked(me="in"),
         ),
     ),
     well_done="Two columns of a table, and a data set of composed queries.",
