@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from commonspace.encoders import GRU, SmallConvNet
-from commonspace.models import TIRG, ComposedRetrieval, ShowAndTell
+from commonspace.models import TIRG, ComposeAE, ComposedRetrieval, ShowAndTell
 from commonspace.training import all_gather, rank, seeded, setup, world_size
 from commonspace.training.distributed import wrap
 
@@ -17,6 +17,7 @@ COMPOSERS = {
     "TIRG at the fc layer": lambda: TIRG(6, 6, 6),
     "TIRG at the map": lambda: TIRG(8, 6, 6, at="conv"),
     "Show and Tell": lambda: ShowAndTell(6, 5, 6),  # which leaves a part of the text encoder without work
+    "ComposeAE": lambda: ComposeAE(6, 6, 6, symmetry_weight=1.0),  # which searches for the sources as well
 }
 LOSSES = {
     "batch softmax": {"loss": "batch_softmax"},
@@ -48,10 +49,11 @@ def gradients(composer: str, loss: str, gather: bool = True) -> dict[str, Tensor
     same = torch.eye(N, dtype=torch.bool)
     same[0, 7] = same[5, 2] = True  # right answers of the other half, or of one's own
     rows = torch.arange(N).chunk(world_size())[rank()]
+    pictures, shared = torch.tensor([0, 1, 2, 2, 4, 5, 6, 5])[rows].unique(return_inverse=True)
     step = Step(composer, loss)
     whole = wrap(step, torch.device("cpu"))  # DDP, which has to live until the backward pass is over
-    batch = source[rows], [texts[i] for i in rows.tolist()], target[rows]
-    found = whole(*batch, gather=gather, same=same if gather else None)
+    batch = source[pictures], [texts[i] for i in rows.tolist()], target[rows]
+    found = whole(*batch, gather=gather, source=shared, same=same if gather else None)
     found["loss"].backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in step.named_parameters()}
 

@@ -9,7 +9,7 @@ SCRIPT = Path(__file__).parent / "composed_two_processes.py"
 
 
 @pytest.mark.parametrize("loss", ["batch softmax", "soft triplet", "release"])
-@pytest.mark.parametrize("composer", ["TIRG at the fc layer", "TIRG at the map", "Show and Tell"])
+@pytest.mark.parametrize("composer", ["TIRG at the fc layer", "TIRG at the map", "Show and Tell", "ComposeAE"])
 def test_gradients_of_two_processes_are_those_of_the_whole_batch(alone, both, composer, loss):
     expected = alone.gradients(composer, loss)
     for part in ("model.unit.scale", "model.image_encoder.body.0.weight", "model.text_encoder.embedding.weight"):

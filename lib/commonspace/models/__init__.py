@@ -2,6 +2,7 @@
 
 from commonspace.models.acmr import ACMR
 from commonspace.models.cca import CCA
+from commonspace.models.composeae import ComposeAE
 from commonspace.models.composed import ComposedRetrieval
 from commonspace.models.composer import Composer
 from commonspace.models.composers import COMPOSERS, AttributeAsOperator, Concat, ImageOnly, TextOnly
@@ -21,6 +22,7 @@ __all__ = [
     "MRN",
     "TIRG",
     "AttributeAsOperator",
+    "ComposeAE",
     "ComposedRetrieval",
     "Composer",
     "Concat",

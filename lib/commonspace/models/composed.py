@@ -107,7 +107,10 @@ class ComposedRetrieval(nn.Module):
 
     def compose(self, read: Tensor, texts: Sequence[str]) -> Tensor:
         """psi of source pictures that were `read`, and of one text each: (B, dim), of any length."""
-        psi = self.composer((self.image_encoder, read) if self.composer.reads == "layers" else read, self._text(texts))
+        return self._composed(read, self._text(texts))
+
+    def _composed(self, read: Tensor, text: Any) -> Tensor:
+        psi = self.composer((self.image_encoder, read) if self.composer.reads == "layers" else read, text)
         return psi if psi.ndim == 2 else self._pooled(psi)
 
     def _text(self, texts: Sequence[str]) -> Any:
@@ -133,34 +136,52 @@ class ComposedRetrieval(nn.Module):
         source: Tensor | None = None,
         same: Tensor | None = None,
         gather: Callable[[Tensor], Tensor] | None = None,
+        same_source: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Of a batch of B queries: ``loss``; ``accuracy``, the share of them whose own target lies nearest; ``scale``.
+
+        If the composer has further terms (`Composer.auxiliary`), each is there under its name, before its weight, and
+        the loss of retrieval alone as ``base``; ``loss`` is ``base`` and the terms times their weights.
 
         ``source`` (B,): which of ``source_images`` each query starts from, where several share one, which is then
         encoded once; else query i has source_images[i]. ``target_images`` (B, ...). ``same`` (G, G) bool: which other
         targets are right answers too, and no negatives. ``gather`` brings the queries and targets of all processes
-        together (`training.all_gather`); G counts all of theirs.
+        together (`training.all_gather`); G counts all of theirs. ``same_source`` (G, G) bool: which queries start from
+        one picture, for terms that search for sources; None: those of one process that share a row of ``source``.
         """
+        gather = gather or (lambda rows: rows)
         n = len(source_images)
         read = self.read(torch.cat([source_images, target_images]))
-        psi = self.unit(self.compose(read[:n] if source is None else read[source], modifications))
-        target = self.unit(self.vector(read[n:]))
-        if gather is not None:
-            psi, target = gather(psi), gather(target)
-        if self.settings["loss"] == "batch_softmax":
-            loss = batch_softmax_loss(psi, target, same=same)
-        else:
-            loss = soft_triplet_loss(psi, target, self.settings["form"], same=same, generator=self._dice(gather))
+        image, text = read[:n] if source is None else read[source], self._text(modifications)
+        composed = self._composed(image, text)
+        psi, target = gather(self.unit(composed)), gather(self.unit(self.vector(read[n:])))
+        base = self._retrieval(psi, target, same, gather)
+
+        def find_sources(query: Tensor) -> Tensor:
+            back = self.unit(query if query.ndim == 2 else self._pooled(query))
+            twins = _sharing(source, gather) if same_source is None else same_source
+            return self._retrieval(gather(back), gather(self.unit(self.vector(image))), twins, gather)
+
+        terms = self.composer.auxiliary(composed, image, text, read[n:], find_sources)
+        found = {name: term for name, (_, term) in terms.items()} | ({"base": base} if terms else {})
         with torch.no_grad():
             hit = (psi @ target.T).argmax(dim=1) == torch.arange(len(psi), device=psi.device)
-        return {"loss": loss, "accuracy": hit.float().mean(), "scale": self.unit.scale.detach()}
+        loss = base + sum(weight * term for weight, term in terms.values())
+        return found | {"loss": loss, "accuracy": hit.float().mean(), "scale": self.unit.scale.detach()}
 
-    def _dice(self, gather: Callable[[Tensor], Tensor] | None) -> torch.Generator | None:
+    def _retrieval(
+        self, query: Tensor, target: Tensor, same: Tensor | None, gather: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        if self.settings["loss"] == "batch_softmax":
+            return batch_softmax_loss(query, target, same=same)
+        return soft_triplet_loss(query, target, self.settings["form"], same=same, generator=self._dice(gather))
+
+    def _dice(self, gather: Callable[[Tensor], Tensor]) -> torch.Generator | None:
         """For the release's negatives: all processes must draw the same, so they take the seed of the first."""
         if self.settings["form"] != "release":
             return None
         drawn = torch.randint(2**31, (1,), device=self.unit.scale.device)
-        return torch.Generator().manual_seed(int((drawn if gather is None else gather(drawn))[0]))
+        return torch.Generator().manual_seed(int(gather(drawn)[0]))
 
     # ---- use ----
 
@@ -224,3 +245,13 @@ class ComposedRetrieval(nn.Module):
         model = cls(*encoders, build_composer(config.pop("composer")), **config)
         model.load_state_dict(weights)
         return model.eval()
+
+
+def _sharing(source: Tensor | None, gather: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """(B,) rows of each process's own pictures -> (G, G) bool: which queries are of one process and of one row."""
+    if source is None:
+        return None
+    sizes = gather(torch.tensor([len(source)], device=source.device))
+    process = torch.arange(len(sizes), device=source.device).repeat_interleave(sizes)
+    source = gather(source)
+    return (process[:, None] == process) & (source[:, None] == source)

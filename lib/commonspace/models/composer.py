@@ -1,8 +1,9 @@
 """What every composer is: an image and a text that says what to change become one vector, the composed query psi."""
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Composer(nn.Module):
@@ -37,6 +38,17 @@ class Composer(nn.Module):
     def reading(cls, **settings: Any) -> str:
         """What a composer made with these settings will read: it decides which ``image_dim`` it needs."""
         return cls.reads
+
+    def auxiliary(
+        self, composed: Tensor, image: Any, text: Any, target: Any, find_sources: Callable[[Tensor], Tensor]
+    ) -> dict[str, tuple[float, Tensor]]:
+        """What is minimised besides the retrieval loss: by name a weight, and a scalar before it. Here nothing.
+
+        ``composed``: psi (B, dim), of any length. ``image``, ``text``, ``target``: sources, texts and target pictures
+        in the form that the composer reads. ``find_sources`` takes further queries, B of what `forward` gives, and
+        returns the retrieval loss of a search in which query i should find source i, among all of the global batch.
+        """
+        return {}
 
     def _need_same(self, name: str) -> None:
         if (width := getattr(self, name)) != self.dim:

@@ -7,7 +7,7 @@ With phi_x the image's features and phi_t the text's, both (B, d), and [ , ] one
     Concat               psi = W_2 drop(relu(bn(W_1 relu(bn([phi_x, phi_t])))))
     AttributeAsOperator  psi = T_t phi_x, a matrix for every text
 
-`TIRG` has a file of its own, and the five that come from captioning and question answering share one
+`TIRG` and `ComposeAE` have files of their own, and the five that come from captioning and question answering share one
 (`vqa_composers`).
 
 The first two are what every other one must beat: one keeps everything and changes nothing, the other changes and keeps
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from commonspace.models.composeae import ComposeAE
 from commonspace.models.composer import Composer
 from commonspace.models.tirg import TIRG
 from commonspace.models.vqa_composers import MRN, FiLM, ParameterHashing, Relationship, ShowAndTell
@@ -125,7 +126,8 @@ class AttributeAsOperator(Composer):
 
 
 _KINDS = (
-    ImageOnly, TextOnly, Concat, AttributeAsOperator, ShowAndTell, ParameterHashing, Relationship, FiLM, MRN, TIRG
+    ImageOnly, TextOnly, Concat, AttributeAsOperator, ShowAndTell, ParameterHashing, Relationship, FiLM, MRN, TIRG,
+    ComposeAE,
 )  # fmt: skip
 COMPOSERS = {kind.__name__: kind for kind in _KINDS}
 
