@@ -6,7 +6,7 @@ can hold and that `build_encoder` takes; what it learned is in its state dict.
 """
 
 from commonspace.encoders.build import Sequence, build_encoder
-from commonspace.encoders.image import ImageEncoder, PixelFeatures, ResNet, SmallConvNet
+from commonspace.encoders.image import PixelFeatures, ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
 from commonspace.encoders.recurrent import GRU, LSTM
 from commonspace.encoders.scale import ScaledUnitNorm, Standardize
@@ -18,7 +18,6 @@ __all__ = [
     "MLP",
     "BagOfWords",
     "Bert",
-    "ImageEncoder",
     "PixelFeatures",
     "ResNet",
     "ScaledUnitNorm",

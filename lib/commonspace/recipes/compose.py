@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from commonspace.data import ComposedQueries, DrawnQueries, Vocabulary
-from commonspace.encoders import GRU, LSTM, MLP, BagOfWords, Bert, ImageEncoder, ResNet, Sequence, SmallConvNet
+from commonspace.encoders import GRU, LSTM, MLP, BagOfWords, Bert, ResNet, Sequence, SmallConvNet
+from commonspace.encoders.image import ImageEncoder
 from commonspace.metrics import evaluate as evaluate_embeddings
 from commonspace.metrics import first_answers
 from commonspace.models.composed import ComposedRetrieval
