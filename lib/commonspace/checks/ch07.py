@@ -1,7 +1,9 @@
 """Checks of chapter 07, TIRG: gate and residual, the same at the map, recall without the source, replaced words."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,13 +16,14 @@ from commonspace.checks.exercise import Exercise, Mistake, Result
 def _branch(name: str, layer: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Callable:
     """What a learner is handed as gate or residual; it takes ``shape`` alone, and says so."""
 
-    def branch(both):
-        came = tuple(both.shape) if isinstance(both, Tensor) else f"a {type(both).__name__}"
-        if came != shape:
+    def branch(*given):
+        came = [tuple(both.shape) if isinstance(both, Tensor) else f"a {type(both).__name__}" for both in given]
+        if came != [shape]:
             raise ValueError(
-                f"{name} takes one tensor of shape {shape}, image and text put together along dimension 1; got {came}"
+                f"{name} takes one tensor of shape {shape}, image and text put together along dimension 1; got "
+                + (" and ".join(map(str, came)) or "nothing")
             )
-        return torch.tanh(layer(both))
+        return torch.tanh(layer(*given))
 
     return branch
 
@@ -110,6 +113,23 @@ FORMULAS = (
         lambda x, t, g, r, a, b: a * g * x + b * r,
     ),
     (
+        "softmax",
+        "your gate is a softmax: its numbers share 1 among them, and opening one shuts the others. A sigmoid opens "
+        "each by itself.",
+        *(lambda x, t, g, r, a, b, dim=dim: a * torch.softmax(g, dim) * x + b * r for dim in (0, 1, -1)),
+    ),
+    (
+        "gate averaged over the channels",
+        "your gate is averaged over dimension 1: all numbers of an image get the same. Each has a gate of its own.",
+        lambda x, t, g, r, a, b: a * torch.sigmoid(g).mean(dim=1, keepdim=True) * x + b * r,
+        lambda x, t, g, r, a, b: a * torch.sigmoid(g.mean(dim=1, keepdim=True)) * x + b * r,
+    ),
+    (
+        "psi normalised",
+        "you bring psi to length 1. Equation 1 ends with the sum: return it as it is.",
+        lambda *parts: F.normalize(_paper(*parts), dim=1),
+    ),
+    (
         "weights swapped",
         "weights[0] belongs to the gated image, weights[1] to the residual. You have them the other way round.",
         lambda x, t, g, r, a, b: b * torch.sigmoid(g) * x + a * r,
@@ -151,25 +171,9 @@ FORMULAS = (
         lambda x, t, g, r, a, b: a * (1 - torch.sigmoid(g)) * x + b * r,
     ),
     (
-        "a mixture",
-        "you share 1 between image and residual, with 1 - gate for the residual. The residual is not gated: keep all "
-        "of the image and add something, that must be possible.",
-        lambda x, t, g, r, a, b: a * torch.sigmoid(g) * x + b * (1 - torch.sigmoid(g)) * r,
-    ),
-    (
-        "sigmoid on both",
-        "your residual goes through a sigmoid too. Only the gate does: the residual must be able to take away.",
-        lambda x, t, g, r, a, b: a * torch.sigmoid(g) * x + b * torch.sigmoid(r),
-    ),
-    (
         "branches exchanged",
         "gate and residual have changed places: the sigmoid belongs to gate.",
         lambda x, t, g, r, a, b: a * torch.sigmoid(r) * x + b * g,
-    ),
-    (
-        "the gate without the image",
-        "you add the gate itself. It has to multiply the image.",
-        lambda x, t, g, r, a, b: a * torch.sigmoid(g) + b * r,
     ),
     (
         "image not gated",
@@ -182,7 +186,17 @@ TEXT_FIRST = (
     "you put the text first: [text, image]. The layers were built for [image, text], and shapes do not tell.",
 )
 
-_gate_and_residual = Exercise(
+
+class _PsiFirst(Exercise):
+    """Gradients are shown only where psi is right: of a wrong psi they say nothing new."""
+
+    def _came(self, expected: dict, got: dict, arguments: tuple) -> str:
+        if not self._agree(got["psi"], expected["psi"], arguments):
+            expected, got = {"psi": expected["psi"]}, {"psi": got["psi"]}
+        return super()._came(expected, got, arguments)
+
+
+_gate_and_residual = _PsiFirst(
     name="gate_and_residual",
     inputs=_vectors,
     reference=_by_hand,
@@ -194,6 +208,18 @@ _gate_and_residual = Exercise(
             "the numbers are right, but no gradient comes back: nothing would be learned. Stay with tensors: no "
             "detach(), no .data, no numpy, no torch.no_grad().",
             _gradients(lambda *a: _compose()(*a).detach()),
+        ),
+        *(
+            Mistake(
+                f"{name} detached",
+                f"the numbers are right, only the gradients differ: none goes through {name}, and its layers would "
+                f"never learn. Leave {name}(...) attached.",
+                _gradients(_compose(mix)),
+            )
+            for name, mix in (
+                ("gate", lambda x, t, g, *rest: _paper(x, t, g.detach(), *rest)),
+                ("residual", lambda x, t, g, r, *weights: _paper(x, t, g, r.detach(), *weights)),
+            )
         ),
         Mistake(
             "weights as plain numbers",
@@ -237,7 +263,13 @@ def _convolved(compose: Callable) -> Callable:
             _branch(name, lambda both, K=K: F.conv2d(both, K, padding=1), (B, K.shape[1], h, w))
             for name, K in [("gate", K_gate), ("residual", K_residual)]
         )
-        psi = compose(image, text, gate, residual, weights)
+        try:
+            psi = compose(image, text, gate, residual, weights)
+        except RuntimeError as error:  # no size of the inputs is 1
+            if re.search(r"same number of dimensions|[sS]ize 1\b|expanded size", str(error)):
+                said = "the text needs two more axes, expanded to h and w: (B, k, h, w)"
+                raise ValueError(f"{said}. torch says: {error}") from error
+            raise
         return None if psi is None else _composed(psi, image)
 
     return answer
@@ -358,6 +390,18 @@ _at_the_map = Exercise(
             _convolved(_with_text_everywhere(look=_pooled)),
         ),
         *(
+            Mistake(
+                "gate averaged over the places",
+                "your gate is averaged over h and w: the same is let through everywhere. Each place has a gate of its "
+                "own; what the text changes stands at some places only.",
+                _convolved(_with_text_everywhere(mix)),
+            )
+            for mix in (
+                lambda x, t, g, r, a, b: a * _pooled(torch.sigmoid(g)) * x + b * r,
+                lambda x, t, g, r, a, b: a * torch.sigmoid(_pooled(g)) * x + b * r,
+            )
+        ),
+        *(
             Mistake(name, hint, _convolved(_with_text_everywhere(mix)))
             for name, hint, *mixes in FORMULAS
             for mix in mixes
@@ -376,7 +420,8 @@ def at_the_map(answer: Callable, seed: int | None = None) -> Result:
 def _searches(rng: np.random.Generator) -> tuple:
     """Twelve queries against sixteen pictures of six captions; scores all below 0 in half of the trials.
 
-    The first asks for what its source alone has; the second for what its source has, and others as well.
+    The first asks for what its source alone has; the second for what its source has, and others as well. k is small,
+    or reaches the last place, or the one before.
     """
     captions = rng.permutation([5, *range(5), *range(5), *rng.integers(0, 5, size=5)])
     source, asked = rng.integers(0, 16, size=12), rng.integers(0, 5, size=12)
@@ -384,7 +429,7 @@ def _searches(rng: np.random.Generator) -> tuple:
     source[1] = np.flatnonzero(captions == asked[1])[0]
     sim = rng.normal(size=(12, 16)) - float(rng.choice([0.0, 10.0]))
     sim[np.arange(12), source] += 2.0
-    return sim, source, asked, captions, int(rng.integers(1, 5))
+    return sim, source, asked, captions, int(rng.choice([1, 2, 3, 4, 15, 16]))
 
 
 def _search_by_search(sim, source, asked, captions, k) -> float:
@@ -396,25 +441,29 @@ def _search_by_search(sim, source, asked, captions, k) -> float:
 
 
 def _recall(
-    *, out="own", fill=-np.inf, upwards=False, places=lambda k: slice(k), right="asked", total="any", refuse=False
+    *, out="own", fill=-np.inf, upwards=False, places=lambda k: slice(k), right="asked", total="any", refuse=True
 ) -> Callable:
-    """Recall at k with one slip."""
+    """Recall at k with one slip; ``refuse``: the source is no hit wherever it stands."""
 
     def answer(sim, source, asked, captions, k):
         rows = np.arange(len(sim))
         sim = sim.copy()
         if out == "own":
             sim[rows, source] = fill
-        elif out == "all":
+        elif out in ("all", "gone"):
             sim[:, source] = -np.inf
         top = np.argsort(sim if upwards else -sim, axis=1)[:, places(k)]
         if out == "shifted":  # deleted, not masked: behind it all ids are one too low
             rest = np.stack([np.delete(scores, own) for scores, own in zip(sim, source, strict=True)])
             top = np.argsort(-rest, axis=1)[:, :k]
         wanted = captions[source] if right == "source" else asked
-        hit = top == asked[:, None] if right == "id" else captions[top] == wanted[:, None]
-        hit = hit & (top != source[:, None]) if refuse else hit
         there = captions[None] == asked[:, None]
+        picture = {"id": asked, "first": there.argmax(axis=1)}.get(right)
+        hit = captions[top] == wanted[:, None] if picture is None else top == picture[:, None]
+        if out == "gone":  # not even at the last places
+            hit = hit & ~np.isin(top, source)
+        elif refuse and out != "shifted":
+            hit = hit & (top != source[:, None])
         left = there & (np.arange(len(captions)) != source[:, None])
         return float(
             {
@@ -426,117 +475,123 @@ def _recall(
                 "left": lambda: (hit.sum(axis=1) / left.sum(axis=1).clip(1)).mean(),
                 "hits": lambda: hit.sum(axis=1).mean(),
                 "queries": lambda: hit.any(axis=1).sum(),
+                "percent": lambda: 100 * hit.any(axis=1).mean(),
             }[total]()
         )
 
     return answer
 
 
-RECALL_OF_ANSWERS = (
-    "you divide by the number of right pictures: that is recall as in information retrieval. R@k asks of a query, yes "
-    "or no: is any right picture among the first k?"
+# What is counted wrongly, whether or not the source, put last, is refused: name, hint, one or more ways.
+RECALLS = (
+    (
+        "sources of all queries dropped",
+        "you drop the sources of ALL queries from every gallery. A query loses its own source only: the source of one "
+        "may be the right answer to another.",
+        {"out": "all"},
+        {"out": "gone"},
+    ),
+    (
+        "source counted as a hit",
+        "a query whose source has the asked caption is a hit with you, whatever else is found. The source is no "
+        "answer: if it is the only right picture, the query is a miss.",
+        {"total": "own"},
+    ),
+    (
+        "queries without an answer skipped",
+        "you leave out queries whose only right picture is their source. They are misses, and count in the mean.",
+        {"total": "skip"},
+    ),
+    (
+        "masked by zero",
+        "you set the source's score to 0. Where all scores are negative, 0 is the best of all: use minus infinity.",
+        {"fill": 0.0},
+    ),
+    (
+        "first place taken for the source",
+        "you drop the first place, as if the source always stood there. It mostly does, not always: look for its id.",
+        {"out": "nobody", "places": lambda k: slice(1, k + 1)},
+    ),
+    (
+        "ids shifted",
+        "you delete the source from the scores, but not from captions: behind it every id is one too low. Set its "
+        "score to minus infinity instead.",
+        {"out": "shifted"},
+    ),
+    (
+        "sorted upwards",
+        "you take the k LOWEST scores: argsort sorts upwards. Higher is closer: sort -sim.",
+        {"upwards": True},
+        {"upwards": True, "fill": np.inf},
+        {"upwards": True, "out": "nobody"},
+    ),
+    (
+        "precision",
+        "you divide the right pictures among the first k by k: that is precision. R@k asks of a query, yes or no: is "
+        "any right picture among them?",
+        {"total": "k"},
+    ),
+    (
+        "divided by the right pictures",
+        "you divide by the number of right pictures: that is recall as in information retrieval. R@k asks of a query, "
+        "yes or no: is any right picture among the first k?",
+        {"total": "there"},
+        {"total": "left"},
+    ),
+    (
+        "counts hits, not queries",
+        "several right pictures of one query count several times. A query is found or not: one hit at most.",
+        {"total": "hits"},
+    ),
+    ("a count", "you return how many queries are hits. Asked for is their fraction.", {"total": "queries"}),
+    ("percent", "you return percent. Asked for is a fraction, 0 to 1: leave out the factor 100.", {"total": "percent"}),
+    ("first match only", "you seek one picture. Any that has the asked caption is right.", {"right": "first"}),
+    ("first place only", "you look at the best alone, which is R@1: look at k.", {"places": lambda k: slice(1)}),
+    (
+        "caption of the source",
+        "you look for pictures with the SOURCE's caption. Right are those with the asked one.",
+        {"right": "source"},
+    ),
+    ("caption taken for a picture", "asked holds ids of captions, not of pictures. Look them up.", {"right": "id"}),
+    ("one too many", "you look at k + 1: without the source, k are enough.", {"places": lambda k: slice(k + 1)}),
 )
 
+_sim = np.array([[-1.0, -2.0, -3.0, -4.0, -5.0], [-5.0, -4.0, -1.0, -2.0, -3.0]])
+
 recall_at_k = Exercise(
-    name="recall_at_k",
+    name="recall_by_caption",
     inputs=_searches,
     reference=_search_by_search,
     always=(
-        (  # scores below 0; two right pictures among the first two; a right one just behind a wrong one
-            np.array([[-1.0, -2.0, -3.0, -4.0, -5.0], [-5.0, -4.0, -1.0, -2.0, -3.0]]),
-            np.array([0, 3]),
-            np.array([1, 3]),
-            np.array([0, 1, 1, 2, 3]),
-            2,
-        ),
+        # scores below 0; two right pictures among the first two; a right one just behind a wrong one
+        (_sim, np.array([0, 3]), np.array([1, 3]), np.array([0, 1, 1, 2, 3]), 2),
+        # the first source alone has what is asked, and k reaches the last place, or the one before
+        *((_sim, np.array([0, 3]), np.array([0, 1]), np.array([0, 1, 1, 2, 3]), k) for k in (5, 4)),
     ),
     mistakes=(
+        Mistake(
+            "source, put last, counts",
+            "the source, put last, still counts when k reaches the last place. Minus infinity does not take it out of "
+            "the list: it is no hit, wherever it stands.",
+            _recall(refuse=False),
+        ),
         Mistake(
             "source in its own gallery",
             "the source stays in its query's gallery: it takes a place among the first k, and where it has the asked "
             "caption itself it counts as found. Leave each query's own source out.",
-            _recall(out="nobody"),
+            _recall(out="nobody", refuse=False),
         ),
         Mistake(
             "source takes a place",
             "the source does not count as a hit, but it takes one of the k places. Leave it out before you take the k "
             "best.",
-            _recall(out="nobody", refuse=True),
-        ),
-        Mistake(
-            "sources of all queries dropped",
-            "you drop the sources of ALL queries from every gallery. A query loses its own source only: the source of "
-            "one may be the right answer to another.",
-            _recall(out="all"),
-        ),
-        Mistake(
-            "source counted as a hit",
-            "a query whose source has the asked caption is a hit with you, whatever else is found. The source is no "
-            "answer: if it is the only right picture, the query is a miss.",
-            _recall(total="own"),
-        ),
-        Mistake(
-            "queries without an answer skipped",
-            "you leave out queries whose only right picture is their source. They are misses, and count in the mean.",
-            _recall(total="skip"),
-        ),
-        Mistake(
-            "masked by zero",
-            "you set the source's score to 0. Where all scores are negative, 0 is the best of all: use minus infinity.",
-            _recall(fill=0.0),
-        ),
-        Mistake(
-            "first place taken for the source",
-            "you drop the first place, as if the source always stood there. It mostly does, not always: look for its "
-            "id.",
-            _recall(out="nobody", places=lambda k: slice(1, k + 1)),
-        ),
-        Mistake(
-            "ids shifted",
-            "you delete the source from the scores, but not from captions: behind it every id is one too low. Set its "
-            "score to minus infinity instead.",
-            _recall(out="shifted"),
+            _recall(out="nobody"),
         ),
         *(
-            Mistake(
-                "sorted upwards",
-                "you take the k LOWEST scores: argsort sorts upwards. Higher is closer: sort -sim.",
-                _recall(upwards=True, **how),
-            )
-            for how in ({}, {"fill": np.inf}, {"out": "nobody"})
-        ),
-        Mistake(
-            "precision",
-            "you divide the right pictures among the first k by k: that is precision. R@k asks of a query, yes or no: "
-            "is any right picture among them?",
-            _recall(total="k"),
-        ),
-        Mistake("divided by the right pictures", RECALL_OF_ANSWERS, _recall(total="there")),
-        Mistake("divided by the right pictures", RECALL_OF_ANSWERS, _recall(total="left")),
-        Mistake(
-            "counts hits, not queries",
-            "several right pictures of one query count several times. A query is found or not: one hit at most.",
-            _recall(total="hits"),
-        ),
-        Mistake(
-            "a count",
-            "you return the number of queries that are hits. Asked for is their fraction.",
-            _recall(total="queries"),
-        ),
-        Mistake(
-            "caption of the source",
-            "you look for pictures with the SOURCE's caption. Right are those with the asked one.",
-            _recall(right="source"),
-        ),
-        Mistake(
-            "caption taken for a picture",
-            "you compare ids of pictures with asked, which holds ids of captions. Look up the pictures' captions.",
-            _recall(right="id"),
-        ),
-        Mistake(
-            "one too many",
-            "you look at the first k + 1 pictures. Once the source is out, k are enough.",
-            _recall(places=lambda k: slice(k + 1)),
+            Mistake(name, hint, _recall(refuse=refuse, **how))
+            for name, hint, *ways in RECALLS
+            for how in ways
+            for refuse in (True, False)
         ),
     ),
     well_done="Whoever asks is out of the way, and nobody else.",
@@ -669,6 +724,11 @@ _replaced_words = Exercise(
             lambda source, target: None,
         ),
         *_mistakes(
+            "empty string",
+            "where no sentence fits you return '', a string like others. Return None.",
+            lambda source, target: _by_cutting(source, target) or "",
+        ),
+        *_mistakes(
             "X and Y swapped",
             "X and Y have changed places: the source's word is replaced WITH the target's.",
             _at_places(turned=True),
@@ -749,6 +809,25 @@ _replaced_words = Exercise(
 )
 
 
+def _in_other_words(answer: Callable) -> Callable:
+    """The learner's own sentence where it names the right words in turn, else the right answer."""
+
+    def said(source, target):
+        expected, sentence = _by_cutting(source, target), answer(source, target)
+        if expected is None or not isinstance(sentence, str):
+            return expected
+        _, x, _, y = expected.split()
+        return sentence if re.search(rf"\b{x}\b.*\b{y}\b", sentence, re.DOTALL | re.IGNORECASE) else expected
+
+    return said
+
+
 def replaced_words(answer: Callable, seed: int | None = None) -> Result:
     """Check ``answer(source, target)``, a sentence or None."""
-    return _replaced_words(_told(answer) if callable(answer) else answer, seed)
+    if not callable(answer):
+        return _replaced_words(answer, seed)
+    hint = (
+        "you find the right words, but your sentence is another. Write exactly 'replace X with Y', nothing around it."
+    )
+    in_other_words = _mistakes("sentence in other words", hint, _in_other_words(answer))
+    return replace(_replaced_words, mistakes=_replaced_words.mistakes + in_other_words)(_told(answer), seed)
