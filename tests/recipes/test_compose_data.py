@@ -143,5 +143,5 @@ def test_a_name_stands_for_these_queries(name, made, asked, monkeypatch):
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'scenes'"):
         compose_data.load("scene")
-    with pytest.raises(ValueError, match=r"there are emoji-gender, emoji-hair, .*, scenes-joined$"):
+    with pytest.raises(ValueError, match=r"there are css, emoji-gender, emoji-hair, .*, scenes-joined$"):
         compose_data.load("xyz")
