@@ -1,7 +1,7 @@
 """TIRG: the composed query is the image itself, let through by a gate, plus what the text adds to it.
 
 Both features go into a gate and a residual. The gate decides how much of each number of the image's feature stays; the
-residual is what is new. So the query lies in the space of images from the start, and "change nothing" is easy to learn:
+residual is what is new. So the query lives in the space of images, and "change nothing" is within reach:
 
     psi    = w_g f_gate(phi_x, phi_t) + w_r f_res(phi_x, phi_t)          (1)
     f_gate = sigmoid(W_g2 * relu(W_g1 * [phi_x, phi_t])) . phi_x         (2)
