@@ -14,7 +14,6 @@ DEVIATIONS
 """
 
 import os
-import zipfile
 from collections.abc import Container
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from commonspace.data import files
 from commonspace.data.download import mendable
 from commonspace.data.fashion200k_captions import TEXTS, cleaned, one_word_apart
 from commonspace.data.fashion200k_queries import Fashion200kTraining, listed_queries
-from commonspace.data.pictures import Pictures, check_size
+from commonspace.data.pictures import Pictures, check_size, names_in_zip
 
 COMMAND = "python data_scripts/get_fashion200k.py"
 QUERIES = "test_queries.txt"
@@ -64,11 +63,7 @@ def places_in(folder: Path) -> tuple[Path, dict[str, str]]:
     """Where the pictures are, images.zip or the folder, and the place in there of each ``women/..``."""
     archive = folder / "images.zip"
     if archive.is_file():
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                names = opened.namelist()
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"images.zip is damaged or cut short ({error})") from None
+        names = names_in_zip(archive)
     else:
         tops = [top for top in (folder / "women", folder / "images" / "women") if top.is_dir()]
         found = ((Path(at).relative_to(folder), here) for top in tops for at, _, here in os.walk(top))

@@ -5,13 +5,12 @@ and the 49 nouns that are for testing, as in TIRG (N. Vo et al., Composing Text 
 2019). ``python data_scripts/get_mit_states.py`` prepares it.
 """
 
-import zipfile
 from pathlib import Path
 
 from commonspace.data import files
 from commonspace.data.download import mendable
 from commonspace.data.mit_states_queries import MITStatesDraws
-from commonspace.data.pictures import Pictures, check_size
+from commonspace.data.pictures import Pictures, check_size, names_in_zip
 
 COMMAND = "python data_scripts/get_mit_states.py"
 TEST_NOUNS = (
@@ -42,11 +41,7 @@ def listing(folder: Path) -> tuple[Path, dict[str, list[str]]]:
     """
     where = folder / "images.zip"
     if where.is_file():
-        try:
-            with zipfile.ZipFile(where) as opened:
-                places = opened.namelist()
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{files.shown(where)} is damaged or cut short ({error})") from None
+        places = names_in_zip(where)
     else:
         where = folder / "images"
         places = [path.relative_to(where).as_posix() for path in where.glob("*/*")]

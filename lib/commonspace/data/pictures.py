@@ -29,15 +29,20 @@ def listing(folder: str | os.PathLike) -> tuple[Path, dict[str, str]]:
     folder = Path(folder)
     archive = folder / "images.zip"
     if archive.is_file():
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                return archive, {name.rsplit("/", 1)[-1]: name for name in opened.namelist() if name[-1] != "/"}
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{files.shown(archive)} is damaged or cut short ({error})") from None
+        return archive, {name.rsplit("/", 1)[-1]: name for name in names_in_zip(archive) if name[-1] != "/"}
     for name in FOLDERS:
         if (folder / name).is_dir():
             return folder / name, {path.name: path.name for path in (folder / name).iterdir() if path.is_file()}
     return archive, {}
+
+
+def names_in_zip(archive: Path) -> list[str]:
+    """The places in a zip. Raises ValueError for a damaged one."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return opened.namelist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{files.shown(archive)} is damaged or cut short ({error})") from None
 
 
 def check_size(size: Any) -> tuple[int, int]:

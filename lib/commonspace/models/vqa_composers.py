@@ -12,7 +12,8 @@ using convolutional neural network with dynamic parameter prediction", CVPR 2016
 network module for relational reasoning", NeurIPS 2017; E. Perez et al., "FiLM: visual reasoning with a general
 conditioning layer", AAAI 2018; J.-H. Kim et al., "Multimodal residual learning for visual QA", NeurIPS 2016.
 
-DEVIATIONS: TIRG's authors released none of the five, and describe each in a sentence or two. So these are our readings.
+DEVIATIONS: TIRG's authors released none of the five. Of four the paper's first version (arXiv 1812.07119v1) has a
+sentence or two, of which these are our readings; of MRN it has none.
 - `ParameterHashing`: W_t is the layer behind the pooled map, in place of the linear layer that targets pass.
 - `Relationship`: no coordinates go into g, as in the comparison; the map is averaged to ``cells`` x ``cells`` places.
 - `FiLM`: behind each layer (a ResNet's four, a SmallConvNet's four), with 1 + gamma, so that it begins near a net left
