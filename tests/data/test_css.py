@@ -12,7 +12,7 @@ from PIL import Image
 
 from commonspace.data import CSS, ComposedQueries
 from commonspace.data.css import SCENES, read_scenes
-from commonspace.data.css_queries import CSSDraws, Split
+from commonspace.data.css_queries import CSSDraws, CSSQueries, Split, caption
 from commonspace.data.download import write_manifest
 from commonspace.metrics import recall_at_k
 
@@ -213,6 +213,62 @@ def test_the_papers_size_takes_no_time():
     draws = CSSDraws(Split(changes, [str(rng.randrange(15_000)) for _ in range(m)]), range(m), list(range(m)))
     assert len(draws.draw(0, 0)) == m
     assert time.perf_counter() - start < 5
+
+
+# ---- the whole caption as the text ----------------------------------------------------------------------------------
+
+
+def said(objects: list[dict]) -> str:
+    """By looking into each place of the grid."""
+    words = []
+    for row, high in enumerate(("top", "middle", "bottom")):
+        for column, wide in enumerate(("left", "center", "right")):
+            for one in objects:
+                if [round(x * 6) for x in one["pos"]] == [2 * row + 1, 2 * column + 1]:
+                    words.append(f"{one['size']} {one['color']} {one['shape']} at {high}-{wide}")
+    return " and ".join(words) or "nothing"
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_completed_queries_say_the_targets_objects(root, made, seed, labels):
+    written = made["css"](root / "css", seed, labels=labels)
+    for gone in (f"train_{1:06d}", f"test_{2:06d}"):
+        (root / f"css/images/css_{gone}.png").unlink()
+    data = CSS()
+    for queries, name, gone in ((data.train.draw(seed, 0), "train", 1), (data.test, "test", 2)):
+        captions = [said(own) for i, own in enumerate(written[name]["objects_img"]) if i != gone]
+        completed = queries.completed()
+        assert isinstance(completed, CSSQueries)
+        assert queries.captions == captions
+        assert completed.modification == [captions[t] for t in queries.target.tolist()]
+        assert completed.relevant == queries.relevant  # who shows the same objects has the same caption
+        assert "nothing" in captions
+    draws = data.train.completed()
+    assert content(draws.draw(seed, 0)) == content(data.train.draw(seed, 0).completed())
+    assert draws.texts == data.train.captions
+
+
+def test_an_object_is_in_one_of_nine_places():
+    one = {"size": "small", "color": "red", "shape": "cube"}
+    for pos, place in (((0, 0), "top-left"), ((0.3, 0.4), "top-center"), ((1, 1), "bottom-right")):
+        assert caption([one | {"pos": np.array(pos)}]) == f"small red cube at {place}"
+    for pos in ((-0.1, 0), (0, 1.1), (float("nan"), 0), (0.5,), (0, 0, 0)):
+        with pytest.raises(ValueError, match=r"not within the scene|unpack"):
+            caption([one | {"pos": pos}])
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda one: one.pop("size"), lambda one: one.update(pos=(7, 7)), lambda one: one.update(pos=None)]
+)
+def test_a_file_that_does_not_say_its_objects_has_queries_but_no_captions(root, made, spoil):
+    data = made["css"](root / "css")
+    spoil(data["test"]["objects_img"][0][0])
+    np.save(root / "css" / SCENES, data, allow_pickle=True)
+    css = CSS()
+    assert len(css.test) > 0
+    with pytest.raises(ValueError, match="CSSQueries has no captions"):
+        css.test.completed()
+    assert len(css.train.completed().texts) == 24
 
 
 # ---- what will not do -----------------------------------------------------------------------------------------------

@@ -368,3 +368,25 @@ def test_adding_a_tone_to_frozen_pixels_answers_most_queries(parts):
     assert r1["image only"] < 0.2
     assert r1["added"] > 0.65
     assert 0.75 < r1["added to yellow"] < 0.95
+
+
+# ---- the whole caption as the text ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_the_caption_is_the_name_and_names_one_picture(parts, names, attribute):
+    for part in parts[attribute]:
+        assert part.captions == [names[character] for character in part.characters]
+        assert len(set(part.captions)) == len(part.captions)
+        completed = part.completed()
+        assert isinstance(completed, EmojiQueries)
+        assert completed.modification == [names[target] for _, target in asked_pairs(part)]
+        assert completed.relevant == part.relevant == part.target[:, None].tolist()
+        assert (completed.asked, completed.characters) == (part.asked, part.characters)
+        for text, value_asked in zip(completed.modification, part.asked, strict=True):
+            assert value(text, attribute) == value_asked
+
+
+def test_captions_are_in_the_language_of_the_names():
+    part = Emoji(language="de").queries("hair")[2]
+    assert any("Frau" in text for text in part.completed().modification)

@@ -190,16 +190,27 @@ def test_every_picture_of_a_caption_is_drawn():
     assert min(*targets.values(), *sources.values()) > 20
 
 
-@pytest.mark.parametrize(
-    ("text", "pattern"), [("release", "replace {} with {}"), ("paper", "{1}"), ("complete", "{2}")]
-)
-def test_the_sentence_has_three_forms(text, pattern):
+@pytest.mark.parametrize(("text", "pattern"), [("release", "replace {} with {}"), ("paper", "{1}")])
+def test_the_sentence_has_two_forms_and_the_whole_caption_is_a_third(text, pattern):
     captions = ["red dress", "blue dress"]
-    queries = Fashion200kTraining(Unseen(2), captions, text=text).draw(0, 0)
-    assert queries.modification == [
-        pattern.format("red", "blue", "blue dress"),
-        pattern.format("blue", "red", "red dress"),
-    ]
+    training = Fashion200kTraining(Unseen(2), captions, text=text)
+    assert training.draw(0, 0).modification == [pattern.format("red", "blue"), pattern.format("blue", "red")]
+    assert training.completed().draw(0, 0).modification == ["blue dress", "red dress"]
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_completed_queries_have_the_targets_caption_and_the_same_answers(root, made, seed, release):
+    made["fashion200k"](root / "fashion200k", seed)
+    data = Fashion200k(size=(8, 8), release=release)
+    for queries, completed in (
+        (data.test, data.test.completed()),
+        (data.train.draw(seed, 2), data.train.completed().draw(seed, 2)),
+    ):
+        assert completed.modification == [queries.captions[t] for t in queries.target.tolist()]
+        assert torch.equal(completed.source, queries.source)
+        assert torch.equal(completed.target, queries.target)
+        assert completed.relevant == queries.relevant
+    assert data.train.completed().texts == data.train.captions == data.train.texts
 
 
 def test_the_papers_size_takes_seconds():
@@ -283,7 +294,7 @@ def test_a_listed_query_says_what_changed_where_the_release_does_not():
     captions, pairs = ["black black top", "black red top"], [(0, 1)]
     assert listed_queries(Unseen(2), captions, pairs).modification == ["replace black with red"]
     assert listed_queries(Unseen(2), captions, pairs, release=True).modification == ["replace top with red"]
-    assert listed_queries(Unseen(2), captions, pairs, text="complete").modification == ["black red top"]
+    assert listed_queries(Unseen(2), captions, pairs).completed().modification == ["black red top"]
 
 
 def test_pictures_that_are_not_there_are_left_out(root, made, seed, capsys):
@@ -351,8 +362,8 @@ def test_a_prepared_file_that_was_altered_is_named(root, made):
 
 
 def test_an_unknown_text_is_refused(root):
-    with pytest.raises(ValueError, match="text must be one of 'release', 'paper', 'complete'; got 'papers'"):
-        Fashion200k(text="papers")
+    with pytest.raises(ValueError, match="text must be one of 'release', 'paper'; got 'complete'"):
+        Fashion200k(text="complete")
 
 
 @pytest.mark.realdata

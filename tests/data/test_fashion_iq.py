@@ -224,6 +224,16 @@ def test_pictures_that_are_not_there_are_left_out(root, made, seed, capsys):
         FashionIQ()
 
 
+def test_relative_captions_cannot_be_completed(loaded):
+    data = loaded[1]
+    with pytest.raises(ValueError, match=r"FashionIQTraining has no captions .*so its queries cannot be completed"):
+        data.training().completed()
+    for protocol in PROTOCOLS:
+        for queries in data.evaluations(protocol=protocol).values():
+            with pytest.raises(ValueError, match=f"{type(queries).__name__} has no captions .*keep their modificat"):
+                queries.completed()
+
+
 def test_what_is_missing_names_the_command(root):
     with pytest.raises(FileNotFoundError, match=r"python data_scripts/get_fashion_iq\.py"):
         FashionIQ()

@@ -251,3 +251,33 @@ def test_knowing_the_colour_alone_finds_some(shop):
     )
     assert 0.38 < scores["R@10"] < 0.48
     assert 0.06 < scores["R@1"] < 0.11
+
+
+# ---- the whole caption as the text ----------------------------------------------------------------------------------
+
+
+def test_a_caption_says_all_that_makes_an_answer_right(data, table):
+    without = 0
+    for part in data.queries():
+        rows = [table[one] for one in part.ids.tolist()]
+        for caption, row in zip(part.captions, rows, strict=True):
+            colour = "many colours" if row[5] == "Multi" else row[5].lower()
+            said = f"{row[1].lower()} {colour} {row[4].lower()}, {row[8].lower()}"
+            assert caption == (said if known(row) else "")
+        completed = part.completed()
+        assert isinstance(completed, FashionQueries)
+        for i, target in enumerate(part.target.tolist()):
+            alike = [j for j, row in enumerate(rows) if (*what(row), row[5]) == (*what(rows[target]), rows[target][5])]
+            assert completed.modification[i] == part.captions[target]
+            assert sorted(completed.relevant[i]) == sorted(part.relevant[i]) == alike
+        without += part.captions.count("")
+    assert without > 0
+
+
+def test_articles_without_labels_have_no_captions():
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    labels = {name: ["x", "y"] for name in (*KEPT, "base_colour")}
+    assert FashionQueries(images, [0], ["in red"], [1], **labels).completed().modification == ["y y y, y"]
+    for name in labels:
+        with pytest.raises(ValueError, match="FashionQueries has no captions"):
+            FashionQueries(images, [0], ["in red"], [1], **labels | {name: None}).completed()

@@ -130,6 +130,20 @@ def test_a_cut_keeps_the_captions(written):
     assert cut.modification == [test.modification[3], test.modification[1]]
 
 
+def test_the_whole_caption_is_adjective_and_noun(written):
+    data = MITStates(size=(4, 4))
+    for queries, captions in ((data.test, data.test.captions), (data.train.draw(3, 1), data.train.texts)):
+        completed = queries.completed()
+        nouns = [captions[s].split()[1] for s in queries.source.tolist()]
+        asked = [f"{word} {noun}" for word, noun in zip(queries.modification, nouns, strict=True)]
+        assert content(completed) == [queries.source.tolist(), asked, queries.target.tolist(), queries.relevant]
+        assert torch.equal(completed.attributes, queries.attributes)
+    draws = data.train.completed()
+    assert content(draws.draw(3, 1)) == content(completed)
+    assert (len(draws), draws.texts) == (len(data.train), data.train.captions)
+    assert draws.images is data.train.images
+
+
 def test_a_zip_or_a_folder_of_the_users_own_serves_as_well(root, made, written, tmp_path):
     first = MITStates(size=(6, 6))
     pixels = first.test.images[:]

@@ -81,6 +81,21 @@ def test_no_picture_is_in_two_parts():
     assert len(ids.unique()) == len(ids)
 
 
+def test_a_whole_caption_leaves_the_target_alone(parts):
+    several = 0
+    for part in parts:
+        completed = part.completed()
+        assert isinstance(completed, SceneQueries)
+        assert completed.modification == [captions(scene)[0] for scene in part.scenes[part.target]]
+        assert len(set(part.captions)) == len(part.images)
+        assert completed.relevant == part.target[:, None].tolist()
+        assert torch.equal(completed.edits, part.edits)
+        assert (completed.changed(completed.target) == 1).all()
+        assert completed[[5, 2]].modification == [completed.modification[i] for i in (5, 2)]
+        several += sum(len(relevant) > 1 for relevant in part.relevant)
+    assert several > 0
+
+
 def test_kept_and_changed_by_loops(parts):
     part = parts[0]
     rng = np.random.default_rng(0)
@@ -114,7 +129,6 @@ def test_indexing_keeps_the_pictures(parts):
     assert torch.equal(some.scenes, part.scenes)
     assert some.images is part.images
     assert torch.equal(some.edits, part.edits[[5, 2]])
-    assert some.complete() == [captions(part.scenes[part.target[i]])[0] for i in (5, 2)]
     assert some.attributes.shape == (len(part.images), 27)
 
 

@@ -1,10 +1,14 @@
 """Composed queries for the recipe: which share a batch, which answers are right, what answers keep and change."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from commonspace.data import ComposedQueries, Scenes
+from commonspace.data import ComposedQueries, DrawnQueries, Scenes
 from commonspace.data.emoji_queries import EmojiQueries
 from commonspace.data.fashion_queries import FashionQueries
 from commonspace.recipes import compose_data
@@ -40,6 +44,35 @@ def test_same_answer_is_that_of_loops(seed):
     found = compose_data.same_answer(relevant, target)
     assert found.tolist() == [[t in one for t in target.tolist()] for one in relevant]
     assert found.diagonal().all()
+
+
+ids = st.integers(0, 4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(ids, ids, st.sampled_from(["red", "blue", "in red"])), min_size=1, max_size=12))
+def test_same_source_is_that_of_loops(rows):
+    source, target, texts = (list(column) for column in zip(*rows, strict=True))
+    found = compose_data.same_source(torch.tensor(source), torch.tensor(target), texts)
+    assert found.dtype == torch.bool
+    assert found.tolist() == [
+        [s == own or (t, text) == (wanted, said) for s, t, text in rows] for own, wanted, said in rows
+    ]
+
+
+def test_same_source_by_hand():
+    source, target = torch.tensor([7, 7, 8, 9]), torch.tensor([1, 2, 1, 1])
+    found = compose_data.same_source(source, target, ["in red", "in blue", "in red", "as red"])
+    assert found.int().tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "texts"),
+    [((3,), (2,), ["a"] * 3), ((3,), (3,), ["a"] * 2), ((3, 1), (3, 1), ["a"] * 3), ((), (), [])],
+)
+def test_same_source_refuses_lengths_that_differ(source, target, texts):
+    with pytest.raises(ValueError, match=r"ids of shape \(B,\), and texts B strings; got"):
+        compose_data.same_source(torch.ones(source).long(), torch.ones(target).long(), texts)
 
 
 # ---- kept and changed -----------------------------------------------------------------------------------------------
@@ -145,3 +178,96 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         compose_data.load("scene")
     with pytest.raises(ValueError, match=r"there are css, emoji-gender, emoji-hair, .*, scenes-joined$"):
         compose_data.load("xyz")
+
+
+# ---- what a query says ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Told(ComposedQueries):
+    captions: list[str] | None = field(default=None, metadata={"of_images": True})
+
+
+class Again(DrawnQueries):
+    """The same queries in every epoch."""
+
+    def __init__(self, queries: ComposedQueries):
+        self.queries, self.images, self.captions = queries, queries.images, queries.captions
+        self.texts = queries.modification
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def draw(self, seed: int, epoch: int) -> ComposedQueries:
+        return self.queries
+
+
+def told(*captions: str) -> Told:
+    """Two queries from picture 0, with answers 1, 2 and 3 both."""
+    return Told(PIXELS, [0, 0], ["more", "less"], [1, 2], [[1, 2, 3], [1, 2, 3]], captions=["source", *captions])
+
+
+FIRST, SECOND, THIRD = ("red", "blue", "red"), ("big", "big", "small"), ("a", "b", "c")
+RIGHT = {FIRST: [[1, 3], [2]], SECOND: [[1, 2], [1, 2]], THIRD: [[1], [2]]}
+
+
+@pytest.fixture
+def loader(monkeypatch):
+    def become(*parts):
+        monkeypatch.setitem(compose_data._LOADERS, "scenes", lambda seed, size: compose_data.QuerySplits(*parts))
+
+    return become
+
+
+def agree(queries: ComposedQueries, captions: tuple[str, ...]) -> None:
+    assert queries.modification == [*captions[:2]]
+    assert queries.relevant == RIGHT[captions]
+
+
+def test_in_complete_mode_every_part_says_all_of_the_target(loader):
+    loader(told(*FIRST), told(*SECOND), told(*THIRD))
+    splits = compose_data.load("scenes", text_mode="complete")
+    for queries, captions in zip((splits.train, splits.validation, splits.test), (FIRST, SECOND, THIRD), strict=True):
+        agree(queries, captions)
+    for splits in (compose_data.load("scenes"), compose_data.load("scenes", text_mode="modification")):
+        for queries in (splits.train, splits.validation, splits.test):
+            assert queries.modification == ["more", "less"]
+            assert queries.relevant == [[1, 2, 3], [1, 2, 3]]
+
+
+def test_drawn_queries_no_validation_and_several_tests_are_completed_too(loader):
+    loader(Again(told(*FIRST)), None, {"second": told(*SECOND), "third": told(*THIRD)})
+    splits = compose_data.load("scenes", text_mode="complete")
+    assert isinstance(splits.train, DrawnQueries)
+    assert splits.train.texts == ["source", *FIRST]
+    agree(splits.train.draw(0, 0), FIRST)
+    assert splits.validation is None
+    assert list(splits.test) == ["second", "third"]
+    agree(splits.test["second"], SECOND)
+    agree(splits.test["third"], THIRD)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_pictures_without_captions_are_said_to_have_none(loader, part):
+    parts = [told(*FIRST), told(*SECOND), told(*THIRD)]
+    parts[part] = ComposedQueries(PIXELS, [0], ["more"], [1])
+    loader(*parts)
+    assert compose_data.load("scenes").train is parts[0]
+    with pytest.raises(ValueError, match="ComposedQueries has no captions"):
+        compose_data.load("scenes", text_mode="complete")
+
+
+@pytest.mark.parametrize("mode", ["completed", "", None, True])
+def test_another_text_mode_is_refused(mode):
+    with pytest.raises(ValueError, match=f"text_mode must be one of 'modification', 'complete'; got {mode!r}"):
+        compose_data.load("scenes", text_mode=mode)
+
+
+def test_scenes_said_whole_have_one_answer(monkeypatch):
+    small = Scenes(20, size=32, seed=1, changes=4).queries()
+    monkeypatch.setattr(Scenes, "queries", lambda self: small)
+    splits = compose_data.load("scenes", text_mode="complete")
+    for queries, told in zip((splits.train, splits.validation, splits.test), small, strict=True):
+        assert queries.modification == [told.captions[t] for t in told.target.tolist()]
+        assert queries.relevant == told.target[:, None].tolist()
+        assert compose_data.kept_and_changed(queries, queries.target) == {"kept": 1, "changed": 1}

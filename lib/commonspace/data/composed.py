@@ -41,6 +41,15 @@ def numbered(*columns: Sequence[Hashable]) -> torch.Tensor:
     return torch.stack(numbers, dim=1)
 
 
+def _known(queries: "ComposedQueries | DrawnQueries") -> list[str]:
+    if queries.captions is None:
+        raise ValueError(
+            f"{type(queries).__name__} has no captions that say all of a picture, so its queries cannot be completed; "
+            "keep their modifications, or take a data set with captions, such as Scenes or MITStates"
+        )
+    return queries.captions
+
+
 @dataclass(frozen=True, eq=False)
 class ComposedQueries:
     """n queries over m pictures, each picture there once.
@@ -49,6 +58,9 @@ class ComposedQueries:
     gallery. ``source``, ``target``: (n,) int64, rows of ``images``. ``modification``: n sentences. ``relevant``: n
     lists of rows of ``images``, every right answer, the target among them and the source not (by default the target
     alone).
+
+    ``captions``: m strings, each all that decides whether its picture is a right answer, "" where that is not known; or
+    None, where the data set has none.
 
     A slice, ids or a mask choose *queries*; the pictures stay, so that ids keep their meaning. A subclass may add
     fields of one entry a query and, with ``field(metadata={"of_images": True})``, of one entry a picture; either may be
@@ -96,6 +108,34 @@ class ComposedQueries:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def captions(self) -> list[str] | None:
+        return None
+
+    def completed(self) -> Self:
+        """The same queries with the whole caption of the target as their text, as ComposeAE has them.
+
+        Where the modification leaves something open, the caption does not: of the right answers those remain whose
+        caption is the target's. As the caption says all of the target, such numbers are to be compared with those of
+        text alone. Raises ValueError when there are no captions and when a target has none.
+        """
+        captions = _known(self)
+        without = next((i for i, t in enumerate(self.target.tolist()) if not captions[t]), None)
+        if without is not None:
+            raise ValueError(
+                f"query {without}: its target, picture {int(self.target[without])}, has no caption; leave such queries "
+                "out before they are completed"
+            )
+        # In arrays, for the two million right answers of MIT-States; a list that stays whole is not copied.
+        number = numbered(captions)[:, 0].numpy()
+        query = np.repeat(np.arange(len(self)), [len(row) for row in self.relevant])
+        flat = np.fromiter(chain.from_iterable(self.relevant), dtype=np.int64, count=len(query))
+        asked = number[self.target.cpu().numpy()]
+        modification, relevant = [captions[t] for t in self.target.tolist()], list(self.relevant)
+        for i in np.unique(query[number[flat] != asked[query]]).tolist():
+            relevant[i] = [row for row in relevant[i]]
+        return replace(self, modification=modification, relevant=relevant)
+
     def __getitem__(self, rows: Any) -> Self:
         """The queries of a slice, of integer ids or of a boolean mask, over the same pictures."""
         index = row_ids(rows, len(self))
@@ -111,12 +151,13 @@ class ComposedQueries:
 class DrawnQueries(ABC):
     """Training queries that are drawn afresh for every epoch, from pictures with captions.
 
-    ``images``: as in `ComposedQueries`. ``texts``: the sentences a vocabulary is built from. ``len()``: queries an
-    epoch. A data set that draws its targets is a subclass.
+    ``images``, ``captions``: as in `ComposedQueries`. ``texts``: the sentences a vocabulary is built from. ``len()``:
+    queries an epoch. A data set that draws its targets is a subclass.
     """
 
     images: Any
     texts: list[str]
+    captions: list[str] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -124,3 +165,20 @@ class DrawnQueries(ABC):
     @abstractmethod
     def draw(self, seed: int, epoch: int) -> ComposedQueries:
         """The len(self) queries of an epoch, over ``images``: a function of (seed, epoch) alone."""
+
+    def completed(self) -> "DrawnQueries":
+        """The same draws, `ComposedQueries.completed`; ``texts`` are the captions. Raises ValueError without them."""
+        return _Completed(self)
+
+
+class _Completed(DrawnQueries):
+    def __init__(self, drawn: DrawnQueries):
+        self._drawn, self.images = drawn, drawn.images
+        self.captions = _known(drawn)
+        self.texts = self.captions
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def draw(self, seed: int, epoch: int) -> ComposedQueries:
+        return self._drawn.draw(seed, epoch).completed()

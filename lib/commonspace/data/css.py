@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from commonspace.data import files
-from commonspace.data.css_queries import CSSDraws, Split
+from commonspace.data.css_queries import CSSDraws, Split, caption
 from commonspace.data.download import mendable
 from commonspace.data.pictures import Pictures, check_size, listing
 from commonspace.data.plain_pickle import load_npy
@@ -31,6 +31,13 @@ def _scene(objects: list[dict]) -> str:
         (*(str(one[x]) for x in ("color", "shape", "size")), *(round(x, 6) for x in one["pos"])) for one in objects
     ]
     return str(sorted(kinds))
+
+
+def _captions(scenes: list[list[dict]]) -> list[str] | None:
+    try:
+        return [caption(objects) for objects in scenes]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def read_scenes(path: Path) -> dict[str, Split]:
@@ -56,7 +63,7 @@ def read_scenes(path: Path) -> dict[str, Split]:
                 raise ValueError(
                     f"{path.name}: modification {i} of {name} must lead from pictures to as many, of 0 to {n - 1:,}"
                 )
-        splits[name] = Split(changes, label)
+        splits[name] = Split(changes, label, _captions(own["objects_img"]))
     return splits
 
 
@@ -73,7 +80,7 @@ def _size_of(where: Path, place: str) -> tuple[int, int]:
 
 
 class CSS:
-    """``CSS().train``: `CSSDraws`, drawn afresh for every epoch; ``.test``: `ComposedQueries`, each query once.
+    """``CSS().train``: `CSSDraws`, drawn afresh for every epoch; ``.test``: `CSSQueries`, each query once.
 
     The gallery is all pictures of the split; some colours of shapes are in one split alone. Right is every picture of
     the target's scene but the source. ``unanswerable``: how many test queries have none and are left out, although the

@@ -44,11 +44,12 @@ class EmojiQueries(ComposedQueries):
 
     ``asked``: n values, what each sentence asks for: a skin tone ("light" to "dark"), "woman", "man" or "person", or
     hair ("blond", "red", "curly", "white", "bald"). ``characters``: m emoji, one a picture; where several emoji have
-    the same drawing, the first of them.
+    the same drawing, the first of them. ``captions``: their m names in CLDR, "woman walking: dark skin tone".
     """
 
     asked: list[str] | None = None
     characters: list[str] | None = field(default=None, metadata={"of_images": True})
+    captions: list[str] | None = field(default=None, metadata={"of_images": True})
 
     @property
     def attributes(self) -> torch.Tensor:
@@ -144,5 +145,6 @@ def _of_side(samples: EmojiSamples, rows: list[int], frames: dict, attribute: st
     if not found:
         raise ValueError(f"a side has no two emoji that differ in {attribute!r} alone: {len(samples)} are too few")
     _, source, modification, target, asked = (list(column) for column in zip(*sorted(found), strict=True))
-    characters = [samples.characters[row] for row in gallery]
-    return EmojiQueries(samples.images[gallery], source, modification, target, asked=asked, characters=characters)
+    names = {"characters": samples.characters, "captions": samples.texts}
+    names = {name: [values[row] for row in gallery] for name, values in names.items()}
+    return EmojiQueries(samples.images[gallery], source, modification, target, asked=asked, **names)

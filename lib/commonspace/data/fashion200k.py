@@ -77,9 +77,9 @@ class Fashion200k:
     `Fashion200kQueries`, 33,480 over 29,789 pictures.
 
     ``images``: `Pictures` of ``size`` = (height, width) pixels, decoded when asked for. ``text``: "release", "replace X
-    with Y"; "paper", "Y"; "complete", the target's caption, which is ComposeAE's: it holds the whole answer, and is to
-    be compared with text alone. ``release``: pairs of captions by the released code's rules. ``root``: a folder to look
-    in instead of ``$COMMONSPACE_DATA`` and the cache.
+    with Y"; "paper", "Y". ComposeAE's is the target's caption: ``train.completed()`` and ``test.completed()``.
+    ``release``: pairs of captions by the released code's rules. ``root``: a folder to look in instead of
+    ``$COMMONSPACE_DATA`` and the cache.
 
     Pictures that are not there are left out, and test queries that need one. So is a test query whose only right answer
     is its own source: the papers count it as a miss. Numbers of all are printed; ``left_out`` is that of the last kind,

@@ -19,7 +19,7 @@ import numpy as np
 from commonspace.data.composed import numbered
 
 MARKS = {".": "dotmark", "?": "questionmark", "&": "andmark", "*": "starmark"}
-TEXTS = ("release", "paper", "complete")
+TEXTS = ("release", "paper")
 
 
 def cleaned(caption: str) -> str:
@@ -70,9 +70,9 @@ def first_difference(source: str, target: str) -> tuple[str, str]:
     )
 
 
-def sentence(words: tuple[str, str], target: str, text: str) -> str:
-    """The modification: "replace X with Y" ("release"), "Y" ("paper"), or the target's caption ("complete")."""
-    return {"release": f"replace {words[0]} with {words[1]}", "paper": words[1], "complete": target}[text]
+def sentence(words: tuple[str, str], text: str) -> str:
+    """The modification: "replace X with Y" ("release") or "Y" ("paper")."""
+    return {"release": f"replace {words[0]} with {words[1]}", "paper": words[1]}[text]
 
 
 def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,8 @@ class Fashion200kTraining(DrawnQueries):
     """
 
     def __init__(self, images: Any, captions: list[str], release: bool = False, text: str = "release"):
-        self.images, self.texts, self.text = images, captions, text
+        self.images, self.text = images, text
+        self.texts = self.captions = captions
         distinct = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
         self.pairs = CaptionPairs(list(distinct), release)
         self._caption = np.array([distinct[caption] for caption in captions])
@@ -45,15 +46,14 @@ class Fashion200kTraining(DrawnQueries):
         ask, answer = self.pairs.draw(self._caption[source], chance[1:3])
         caption = self.pairs.caption[answer]
         target = self._rows[self._first[caption] + (chance[3] * self._count[caption]).astype(np.int64)]
-        asked = zip(ask.tolist(), answer.tolist(), caption.tolist(), strict=True)
-        captions = self.pairs.captions
+        asked = zip(ask.tolist(), answer.tolist(), strict=True)
         return Fashion200kQueries(
             images=self.images,
             source=source,
-            modification=[sentence(self.pairs.words(s, t), captions[c], self.text) for s, t, c in asked],
+            modification=[sentence(self.pairs.words(s, t), self.text) for s, t in asked],
             target=target,
             relevant=[self._of[c] for c in caption.tolist()],
-            captions=self.texts,
+            captions=self.captions,
         )
 
 
@@ -74,7 +74,7 @@ def listed_queries(
         right = same[after] if before != after else [row for row in same[after] if row != source]
         if right:
             words = (None if release else one_word_apart(before, after)) or first_difference(before, after)
-            sentences.append(sentence(words, after, text))
+            sentences.append(sentence(words, text))
             relevant.append(right)
             rows.append((source, target if target != source else right[0]))
     source, target = np.array(rows, dtype=np.int64).reshape(-1, 2).T

@@ -7,6 +7,7 @@ usage and with the colour asked for. Colours that a shopper may take for one ano
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -49,10 +50,26 @@ class FashionQueries(ComposedQueries):
     usage: list[str] | None = field(default=None, metadata={"of_images": True})
     base_colour: list[str] | None = field(default=None, metadata={"of_images": True})
 
+    @cached_property
+    def captions(self) -> list[str] | None:
+        """Such as "women red tshirts, casual"; "" where a label is not known."""
+        labels = (self.gender, self.base_colour, self.kind, self.usage)
+        if any(column is None for column in labels):
+            return None
+        return [_caption(*one) if all(one) else "" for one in zip(*labels, strict=True)]
+
     @property
     def attributes(self) -> torch.Tensor:
         """Gender, kind, usage and colour of the pictures, (m, 4) int64: equal numbers where they agree."""
         return numbered(self.gender, self.kind, self.usage, self.base_colour)
+
+
+def _in_words(colour: str) -> str:
+    return WORDS.get(colour, colour.lower())
+
+
+def _caption(gender: str, colour: str, kind: str, usage: str) -> str:
+    return f"{gender} {_in_words(colour)} {kind}, {usage}".lower()
 
 
 def near_colour(colour: str, other: str) -> bool:
@@ -88,7 +105,7 @@ def fashion_queries(samples: FashionSamples, seed: int = 0, per_source: int = 1)
                 draw, place = divmod(draw, len(others))
                 colour = others.pop(place)
                 draw, place = divmod(draw, len(FRAMES))
-                sentence = FRAMES[place].format(WORDS.get(colour, colour.lower()))
+                sentence = FRAMES[place].format(_in_words(colour))
                 target = colours[colour][draw % len(colours[colour])]
                 found.append((order, source, sentence, target, colours[colour], colour))
     if not found:

@@ -42,7 +42,8 @@ class MITStatesDraws(DrawnQueries):
     """
 
     def __init__(self, images: Any, captions: list[str], release: bool = False):
-        self.images, self.texts, self.release = images, captions, release
+        self.images, self.release = images, release
+        self.texts = self.captions = captions
         words = [tuple(reversed(caption.split())) for caption in captions]
         if any(len(one) != 2 for one in words) or words != sorted(words):
             raise ValueError('captions must be "adjective noun", sorted by noun and then adjective')

@@ -7,6 +7,7 @@ and how one is described stands in `scene_grammar`, what a modification is in `s
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -77,9 +78,10 @@ class SceneQueries(ComposedQueries):
         same = (source == target) & (source > 0)
         return (same & (self._answers(answers) == source)).sum(dim=1) / same.sum(dim=1)
 
-    def complete(self) -> list[str]:
-        """For each query the sentence that says all of its target, in place of the one that says what to change."""
-        return [captions(scene)[0] for scene in self.scenes[self.target]]
+    @cached_property
+    def captions(self) -> list[str]:
+        """Of each picture the first of `scene_grammar.captions`: size, colour, shape and place of every object."""
+        return [captions(scene)[0] for scene in self.scenes]
 
     def _answers(self, answers: Any) -> Tensor:
         answers = torch.as_tensor(answers)

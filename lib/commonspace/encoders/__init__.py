@@ -5,12 +5,13 @@ But for PixelFeatures, every encoder is a torch module that is called with a bat
 can hold and that `build_encoder` takes; what it learned is in its state dict.
 """
 
+from commonspace.encoders.bert import Bert
 from commonspace.encoders.build import Sequence, build_encoder
 from commonspace.encoders.image import PixelFeatures, ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
 from commonspace.encoders.recurrent import GRU, LSTM
 from commonspace.encoders.scale import ScaledUnitNorm, Standardize
-from commonspace.encoders.text import BagOfWords, Bert
+from commonspace.encoders.text import BagOfWords
 
 __all__ = [
     "GRU",

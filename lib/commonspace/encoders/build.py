@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from commonspace.encoders.bert import Bert
 from commonspace.encoders.image import ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
 from commonspace.encoders.recurrent import GRU, LSTM
 from commonspace.encoders.scale import ScaledUnitNorm, Standardize
-from commonspace.encoders.text import BagOfWords, Bert
+from commonspace.encoders.text import BagOfWords
 
 
 class Sequence(nn.Module):

@@ -75,6 +75,11 @@ class ComposedRetrieval(nn.Module):
                 f"{type(composer).__name__} takes images of {composer.image_dim} numbers, but gets {given}"
             )
         words = composer.reads == "words"
+        if words and not hasattr(text_encoder, "embedding"):
+            raise ValueError(
+                f"{type(composer).__name__} reads a sentence word by word: it needs an LSTM or GRU as text encoder; "
+                f"got {type(text_encoder).__name__}"
+            )
         given = text_encoder.embedding.embedding_dim if words else text_encoder.out_dim
         if composer.text_dim != given and composer.reads != "texts":
             raise ValueError(

@@ -33,6 +33,8 @@ class Config(BaseConfig):
 
     data: str = "scenes"
     """queries, one of `commonspace.recipes.compose_data.names()`"""
+    text_mode: Literal["modification", "complete"] = "modification"
+    """what a query says: what to change, or all of its target; with that, compare with TextOnly"""
     size: int | None = None
     """height of the pictures in pixels; None is the data set's own"""
     composer: str = "Concat"
@@ -46,9 +48,21 @@ class Config(BaseConfig):
     at: Literal["fc", "conv"] = "fc"
     """where TIRG composes: vectors, or the last maps"""
     weights: tuple[float, float] = (1.0, 1.0)
-    """of TIRG's gate and residual when training begins; they are learned"""
-    parts: Literal["both", "gate", "residual"] = "both"
-    """of TIRG"""
+    """of the two parts of TIRG or ComposeAE when training begins; they are learned"""
+    parts: Literal["both", "gate", "residual", "rho", "rho_conv"] = "both"
+    """of TIRG (gate, residual) or ComposeAE (rho, rho_conv): both, or one alone"""
+    space: Literal["complex", "real"] = "complex"
+    """where ComposeAE composes; "real" is the concatenation and needs symmetry_weight 0"""
+    batch_norm: bool = True
+    """before every perceptron of ComposeAE"""
+    symmetry_weight: float = 0.01
+    """lambda_sym of ComposeAE: turning the target back finds the source; 0 is without"""
+    image_recon_weight: float = 0.1
+    """lambda_ri of ComposeAE: the image from the composed vector; 0 is without"""
+    text_recon_weight: float = 0.1
+    """lambda_rt of ComposeAE: the text from the composed vector; 0 is without"""
+    detach_recon: bool = False
+    """whether ComposeAE's decoders must meet image and text as they are, without pulling them nearer"""
     dim: int = 512
     """numbers in the vector of a picture and of a query"""
     image: Literal["small", "resnet18"] = "small"
@@ -61,16 +75,22 @@ class Config(BaseConfig):
     """cells a side to which the last map is averaged; 1, the mean over the whole of it, is the paper's"""
     text: Literal["gru", "lstm", "bag", "bert"] = "gru"
     """encoder of sentences"""
+    bert: str = "all-MiniLM-L6-v2"
+    """which BERT, of `commonspace.encoders.Bert`"""
+    bert_layer: int = -1
+    """whose states are averaged over a sentence's tokens: -1 is the last, -2 the one before"""
+    finetune: bool = False
+    """whether the BERT is trained too, with the learning rate of the image encoder; else its vectors are kept"""
     word_dim: int = 128
     """numbers in a word's vector, and in the state of GRU and LSTM"""
     text_dim: int | None = None
-    """numbers in the vector of a sentence; None is dim"""
+    """numbers in the vector of a sentence; None is dim, and of a BERT what it gives, without a layer behind it"""
     scale: float = 4.0
     """length of the vectors when training begins; it is learned"""
     loss: Literal["batch_softmax", "soft_triplet"] = "batch_softmax"
     """one choice among all targets of the batch, or one against each"""
     form: Literal["paper", "release"] = "paper"
-    """of TIRG and of the soft triplet: as the paper has them, or as its authors' code"""
+    """of TIRG, ComposeAE and the soft triplet: as the paper has them, or as its authors' code"""
     share: int = 8
     """queries of a batch that start from one picture"""
     batch_size: int = 128
@@ -82,7 +102,7 @@ class Config(BaseConfig):
     decay_every: int = 50_000
     """steps after which the schedule "step" divides the learning rate by ten"""
     body_lr: float = 1.0
-    """learning rate of the image encoder, times that of everything else"""
+    """learning rate of the image encoder and of a BERT that is trained, times that of everything else"""
     weight_decay: float = 0.0
     """of all weights"""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -117,6 +137,17 @@ OF_COMPOSERS = {
     "AttributeAsOperator": ("rank",),
     "Relationship": ("cells",),
     "TIRG": ("at", "weights", "form", "parts"),
+    "ComposeAE": (
+        "form",
+        "weights",
+        "parts",
+        "space",
+        "batch_norm",
+        "symmetry_weight",
+        "image_recon_weight",
+        "text_recon_weight",
+        "detach_recon",
+    ),
 }  # settings that are fields of Config; other composers keep their own
 
 
@@ -140,17 +171,28 @@ def composer_config(config: Config, image: ImageEncoder) -> dict[str, Any]:
     reads = COMPOSERS[config.composer].reading(**settings)
     widths = {
         "image_dim": image.out_dim if reads in ("map", "layers") else config.dim,
-        "text_dim": config.word_dim if reads == "words" else config.text_dim or config.dim,
+        "text_dim": config.word_dim if reads == "words" else text_width(config),
         "dim": config.dim,
     }
     return {"composer": config.composer} | widths | settings
 
 
+def text_width(config: Config) -> int:
+    """Numbers in the vector of a sentence: ``text_dim``, or what its None stands for."""
+    bare = config.text_dim is None and config.text == "bert" and config.composer != "TextOnly"
+    return Bert(config.bert).out_dim if bare else config.text_dim or config.dim
+
+
 def text_encoder(queries: ComposedQueries | DrawnQueries, config: Config) -> nn.Module:
-    """Sentences -> (B, text_dim), untrained: a recurrent network, or a linear layer behind a bag of words or a BERT."""
-    text_dim = config.text_dim or config.dim
+    """Sentences -> (B, text_width): a recurrent network, or a bag of words or a BERT with a linear layer behind it.
+
+    The layers are untrained. A BERT of the width that is asked for stands alone.
+    """
+    text_dim = text_width(config)
     if config.text == "bert":
-        words = Bert()
+        words = Bert(config.bert, finetune=config.finetune, layer=config.bert_layer)
+        if text_dim == words.out_dim:
+            return words
     else:
         vocabulary = Vocabulary.build(queries.texts if isinstance(queries, DrawnQueries) else queries.modification)
         if config.text != "bag":
@@ -180,12 +222,15 @@ def fit(
         pictures, source = now.source[chosen].unique(return_inverse=True)
         everyones = all_gather(chosen.to(ids.device)).cpu()
         relevant = [now.relevant[i] for i in everyones.tolist()]
+        texts = [now.modification[i] for i in everyones.tolist()]
+        same_source = compose_data.same_source(now.source[everyones], now.target[everyones], texts)
         return module.losses(
             now.images[pictures].to(ids.device),
             [now.modification[i] for i in chosen.tolist()],
             now.images[now.target[chosen]].to(ids.device),
             source=source.to(ids.device),
             same=compose_data.same_answer(relevant, now.target[everyones]).to(ids.device),
+            same_source=same_source.to(ids.device),
             gather=all_gather,
         )
 
@@ -215,8 +260,9 @@ def fit(
 
 
 def make_optimizer(model: ComposedRetrieval, config: Config) -> torch.optim.Optimizer:
-    """Adam or SGD over all weights, those of the image encoder with a learning rate of their own."""
+    """Adam or SGD over all weights, those of the image encoder and of a BERT with a learning rate of their own."""
     body = list(model.image_encoder.parameters())
+    body += [p for module in model.text_encoder.modules() if isinstance(module, Bert) for p in module.parameters()]
     of_body = {id(p) for p in body}
     rest = [p for p in model.parameters() if id(p) not in of_body]
     parts = [{"params": rest, "lr": config.lr}, {"params": body, "lr": config.lr * config.body_lr}]
@@ -244,8 +290,9 @@ def evaluate(model: ComposedRetrieval, test: ComposedQueries | dict[str, Compose
     """R@1, 5, 10 and 50, median rank and mAP; each query's own source is out of its gallery, all other pictures are in.
 
     Where the pictures' attributes are known, also ``kept`` and ``changed`` of the first answers
-    (`compose_data.kept_and_changed`), and where the sources are of several types, "macro R@1" and so on, the mean over
-    types of each type's (`compose_data.types`). Queries whose ``exclude_source`` is False may find their source. Of
+    (`compose_data.kept_and_changed`); where sentences join several edits, "R@1 of 2 edits" and so on; and where the
+    sources are of several types, "macro R@1" and so on, the mean over types of each type's (`compose_data.types`).
+    Queries whose ``exclude_source`` is False may find their source. Of
     several sets by name the measures are there as "name/R@1", and their means over the sets as "R@1".
     """
     if isinstance(test, dict):
@@ -258,7 +305,7 @@ def evaluate(model: ComposedRetrieval, test: ComposedQueries | dict[str, Compose
     macro = False if types is None else types
     found = evaluate_embeddings(query, gallery, relevant=test.relevant, exclude=exclude, macro=macro, ks=KS)
     answer = first_answers(query, gallery, exclude=exclude)
-    return found | compose_data.kept_and_changed(test, answer)
+    return found | compose_data.kept_and_changed(test, answer) | compose_data.by_length(test, answer)
 
 
 def run(config: Config, recipe: str = "compose") -> Report:
@@ -267,7 +314,7 @@ def run(config: Config, recipe: str = "compose") -> Report:
     ``recipe``: the name it is written under. A data set without validation queries gives the weights of the last epoch.
     """
     start, folder = time.perf_counter(), run_folder(recipe, config)
-    splits = compose_data.load(config.data, config.seed, config.size)
+    splits = compose_data.load(config.data, config.seed, config.size, config.text_mode)
     with setup():
         model = fit(splits.train, config, splits.validation, output=folder / "training")
         metrics = evaluate(model, splits.test)

@@ -2,8 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from commonspace import metrics
 from commonspace.data import ComposedQueries, DrawnQueries
 from commonspace.data.composed import numbered
 from commonspace.training import epoch_order
+
+TEXT_MODES = ("modification", "complete")
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,32 @@ class QuerySplits:
     validation: ComposedQueries | None
     test: ComposedQueries | dict[str, ComposedQueries]
 
+    def completed(self) -> Self:
+        """All of them with the target's whole caption as text; see `ComposedQueries.completed`."""
+        validation = None if self.validation is None else self.validation.completed()
+        several = isinstance(self.test, dict)
+        test = {name: one.completed() for name, one in self.test.items()} if several else self.test.completed()
+        return replace(self, train=self.train.completed(), validation=validation, test=test)
+
 
 def names() -> list[str]:
     """The data sets of composed queries there are."""
     return sorted(_LOADERS)
 
 
-def load(name: str, seed: int = 0, size: int | None = None) -> QuerySplits:
+def load(name: str, seed: int = 0, size: int | None = None, text_mode: str = "modification") -> QuerySplits:
     """The data set ``name``; ``seed`` draws what its owners left open, ``size`` is the height of its pictures in pixels
-    (None: its own). Raises ValueError for an unknown name."""
+    (None: its own). ``text_mode``: what a query says, "modification", what is to change, or "complete", all of its
+    target (`ComposedQueries.completed`). Raises ValueError for an unknown name or mode and for "complete" where a data
+    set's pictures have no captions."""
+    if text_mode not in TEXT_MODES:
+        raise ValueError(f"text_mode must be one of {', '.join(map(repr, TEXT_MODES))}; got {text_mode!r}")
     if name not in _LOADERS:
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no data set of composed queries is called {name!r}; there are {', '.join(names())}{hint}")
-    return _LOADERS[name](seed, size)
+    splits = _LOADERS[name](seed, size)
+    return splits if text_mode == "modification" else splits.completed()
 
 
 def groups(source: Tensor, size: int, seed: int, epoch: int) -> Tensor:
@@ -74,6 +88,23 @@ def same_answer(relevant: Sequence[Sequence[int]], target: Tensor) -> Tensor:
     return right[:, column]
 
 
+def same_source(source: Tensor, target: Tensor, texts: Sequence[str]) -> Tensor:
+    """Which sources of a batch may be the answer to (target, text), where sources are looked for: (B, B) bool.
+
+    ``source``, ``target``: (B,) ids of pictures. Row i, column j: query j starts from the source of query i, or it has
+    the same target and text, which then may have come from the source of j as well. Raises ValueError for lengths that
+    differ.
+    """
+    if source.ndim != 1 or target.shape != source.shape or len(texts) != len(source):
+        raise ValueError(
+            "source and target are ids of shape (B,), and texts B strings; got "
+            f"{tuple(source.shape)}, {tuple(target.shape)} and {len(texts)}"
+        )
+    source = source.cpu()
+    asked = numbered(list(zip(target.tolist(), texts, strict=True)))[:, 0]
+    return (source[:, None] == source) | (asked[:, None] == asked)
+
+
 def kept_and_changed(queries: ComposedQueries, answer: Tensor) -> dict[str, float]:
     """Mean over queries of what the answers (n,) keep of the source and of what they change as asked, "kept" and
     "changed" in [0, 1]; nothing where the pictures' attributes are not known.
@@ -85,6 +116,19 @@ def kept_and_changed(queries: ComposedQueries, answer: Tensor) -> dict[str, floa
         return {name: float(getattr(queries, name)(answer).nanmean()) for name in ("kept", "changed")}
     found = getattr(queries, "attributes", None)
     return {} if found is None else metrics.kept_and_changed(found, queries.source, queries.target, answer)
+
+
+def by_length(queries: ComposedQueries, answer: Tensor) -> dict[str, float]:
+    """ "R@1 of 1 edit", "R@1 of 2 edits", ...: of the queries whose sentence joins so many edits, the share whose
+    answer (n,) is right. Nothing where no sentence has more than one.
+    """
+    edits = getattr(queries, "edits", None)
+    if edits is None or edits.shape[1] == 1:
+        return {}
+    right = torch.tensor([one in row for one, row in zip(answer.tolist(), queries.relevant, strict=True)])
+    count = (edits[:, :, 0] >= 0).sum(dim=1)
+    of = {f"R@1 of {n} edit{'s' * (n > 1)}": right[count == n] for n in range(1, edits.shape[1] + 1)}
+    return {name: float(rows.float().mean()) for name, rows in of.items() if len(rows)}
 
 
 def types(queries: ComposedQueries) -> Tensor | None:
