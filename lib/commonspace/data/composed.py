@@ -133,7 +133,7 @@ class ComposedQueries:
         asked = number[self.target.cpu().numpy()]
         modification, relevant = [captions[t] for t in self.target.tolist()], list(self.relevant)
         for i in np.unique(query[number[flat] != asked[query]]).tolist():
-            relevant[i] = [row for row in relevant[i]]
+            relevant[i] = [row for row in relevant[i] if captions[row] == modification[i]]
         return replace(self, modification=modification, relevant=relevant)
 
     def __getitem__(self, rows: Any) -> Self:
