@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("bench_*.py"))
@@ -62,6 +63,14 @@ SPOILED = [
         "bench_scenes",
         "PEERS",
         {2: (4, 2, "other", lambda scenes: np.zeros((len(scenes), 64, 64, 3), np.uint8), 0, 0.02)},
+    ),
+    (
+        "bench_text",
+        "METHODS",
+        {
+            name: (lambda x=x: lambda t: torch.tensor([[1.0, x]] * len(t)), False, True)
+            for name, x in (("a", 0), ("b", 1))
+        },
     ),
     ("bench_sae", "METHODS", {"commonspace": lambda X, S: S.T @ X, "scipy": lambda X, S: 2 * S.T @ X}),
 ]

@@ -35,6 +35,8 @@ OUTSIDE = {"chapters", "solutions", "tests", "tools", "data_scripts", "benchmark
 # Where a heavy or optional package may be imported at all, and where even as the module loads.
 ANYWHERE_IN = {
     "transformers": ("encoders/bert.py", "doctor.py"),
+    "huggingface_hub": ("encoders/bert.py",),
+    "tokenizers": ("encoders/bert.py",),
     "torchvision": ("encoders/image.py", "doctor.py"),
     "faiss": ("search/ann.py",),
     "gradio": (),

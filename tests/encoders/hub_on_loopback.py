@@ -115,7 +115,8 @@ def main():
 
     from commonspace.encoders import Bert
 
-    name, texts, found = "bert-base-uncased", ["a red cube", "make it larger"], {}
+    name, texts = "bert-base-uncased", ["a red cube", "make it larger"]
+    found = {"texts": texts}
     constants.HF_HUB_OFFLINE = True  # as the variable of that name would; without it, half a minute of trying
     found["offline"] = error_of(lambda: Bert(name))
     constants.HF_HUB_OFFLINE = False
@@ -139,7 +140,7 @@ def main():
     found["fine-tuned"] = trained(texts).tolist()
 
     # By hand: the command that the error names fills a folder that works as a name.
-    command = shlex.split(found["offline"].split("\n")[1]) + ["--local-dir", str(FOLDER / "copy")]
+    command = [*shlex.split(found["offline"].split("\n")[1]), "--local-dir", str(FOLDER / "copy")]
     command[0] = str(Path(sys.executable).with_name(command[0]))
     with serving(port):
         done = subprocess.run(command, capture_output=True, text=True)

@@ -181,6 +181,7 @@ def _folder(name: str) -> Path:
 
 def _fetch(name: str) -> Path:
     """The folder of a hub model in the hub's cache; what is not there yet is fetched, the weights last."""
+    from huggingface_hub import constants
     from transformers.utils import cached_file
 
     repository, revision = _HUB[name]
@@ -188,11 +189,12 @@ def _fetch(name: str) -> Path:
         files = [Path(cached_file(repository, file, revision=revision)) for file in _FILES]
     except Exception as error:  # transformers and the network under it have many
         why = (str(error) or repr(error)).splitlines()[0].rstrip(":. ")
+        why = "HF_HUB_OFFLINE is set, which forbids it" if constants.HF_HUB_OFFLINE else why
         raise OSError(
-            f"{name} could not be fetched from the Hugging Face hub ({why}). With a network, this fetches it beforehand:"
-            f"\n  hf download {repository} --revision {revision} {' '.join(_FILES)}\n"
-            "For a machine without one add --local-dir FOLDER, bring that folder there and give its path as name; or use "
-            "'all-MiniLM-L6-v2', which needs no download"
+            f"{name} could not be fetched from the Hugging Face hub ({why}). With a network, this fetches it "
+            f"beforehand:\n  hf download {repository} --revision {revision} {' '.join(_FILES)}\n"
+            "For a machine without one add --local-dir FOLDER, bring that folder there and give its path as name; or "
+            "use 'all-MiniLM-L6-v2', which needs no download"
         ) from error
     return files[0].parent
 

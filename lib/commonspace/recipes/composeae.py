@@ -10,8 +10,9 @@ It is the recipe `compose`, whose settings and functions it shares, with Compose
 
 The "paper" profile has the schedules of TIRG's recipe, as the paper took over TIRG's hyper-parameters: the soft triplet
 on MIT-States, the batch softmax on Fashion200k and FashionIQ, 32 queries a step; text from bert-base-uncased, frozen,
-768 numbers. The paper's text is the target's whole caption (``--text-mode complete``) on Fashion200k and MIT-States;
-FashionIQ has sentences about the change alone. The ablations:
+768 numbers, the mean over tokens of the last layer but one (which is the default of the server that the authors used).
+The paper's text is the target's whole caption (``--text-mode complete``) on Fashion200k and MIT-States; FashionIQ has
+sentences about the change alone. The ablations:
 
     --symmetry-weight 0                      without rotational symmetry
     --space real --symmetry-weight 0         concatenation in real space
@@ -39,7 +40,7 @@ class Config(compose.Config):
     """encoder of sentences; "bert" is frozen"""
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = tirg.Config.profiles | {
-        "paper": tirg.Config.profiles["paper"] | {"text": "bert", "bert": "bert-base-uncased"},
+        "paper": tirg.Config.profiles["paper"] | {"text": "bert", "bert": "bert-base-uncased", "bert_layer": -2},
     }
 
 

@@ -1,0 +1,446 @@
+"""Checks of chapter 08, ComposeAE: rotation, turning back, the softmax as printed, two linear layers in one."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise, product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from commonspace.checks.ch05 import NAIVE, _choice_by_choice, _large, _pairs, _softmax, batch_softmax
+from commonspace.checks.exercise import PASSED, Exercise, Mistake, Result
+
+
+@dataclass(frozen=True)
+class _InTwoSteps(Exercise):
+    """Who passes is given ``then``, a further check."""
+
+    then: Callable[[Callable, np.random.Generator], Result] | None = None
+
+    def _check(self, answer: Callable, rng: np.random.Generator) -> Result:
+        result = super()._check(answer, rng)
+        further = self.then(answer, rng) if result.status == PASSED else result
+        return result if further.status == PASSED else further
+
+
+def _two(names: tuple[str, str], advice: str, answer: Callable, shape: tuple | None = None) -> Callable:
+    """What is returned, by name, so that what differs is shown alone. ``shape``: None is the first argument's."""
+
+    def by_name(*arguments):
+        got = answer(*arguments)
+        if got is None:
+            return None
+        if not isinstance(got, (tuple, list)) or len(got) != 2:
+            came = f"{len(got)} of them" if isinstance(got, (tuple, list)) else f"one {type(got).__name__}"
+            raise ValueError(f"return two tensors, {names[0]} and {names[1]}, with a comma between them; got {came}")
+        found = {name: torch.as_tensor(value) for name, value in zip(names, got, strict=True)}
+        wanted = tuple(arguments[0].shape if shape is None else shape)
+        for name, value in found.items():
+            if value.shape != wanted:
+                raise ValueError(f"{name} must have the shape {wanted}; got {tuple(value.shape)}. {advice}")
+        return found
+
+    return by_name
+
+
+# ---- 1: rotation ----------------------------------------------------------------------------------------------------
+
+_delta = partial(_two, ("delta", "conjugate"), "One complex number holds cos and sin: torch.complex(cos, sin).")
+
+
+def _angles(rng: np.random.Generator) -> tuple:
+    return (torch.tensor(rng.normal(scale=3.0, size=rng.integers(2, 6, size=2)), dtype=torch.float32),)
+
+
+def _number_by_number(gamma) -> dict:
+    """Each angle's point on the circle, and its mirror image below the real axis."""
+    delta = [[complex(math.cos(g), math.sin(g)) for g in row] for row in gamma.tolist()]
+    return {"delta": np.array(delta), "conjugate": np.array([[complex(d.real, -d.imag) for d in row] for row in delta])}
+
+
+def _turn(gamma: Tensor) -> Tensor:
+    return torch.complex(gamma.cos(), gamma.sin())
+
+
+# Name, hint, one or more answers with the slip: delta and its conjugate of the angles g.
+ROTATIONS = (
+    (
+        "no j",
+        "you take exp of a real number: it is real, and as large or small as you like, so multiplying by it stretches. "
+        "exp(j gamma) has modulus 1, multiplying by it turns. The j is missing: 1j * gamma.",
+        lambda g: (g.exp(), (-g).exp()),
+        lambda g: (g.exp(), g.exp()),
+    ),
+    (
+        "minus delta",
+        "your conjugate is -delta. That is delta turned by half a circle more, and their product is -delta^2, not 1. "
+        "The conjugate keeps the real part and changes the sign of the imaginary one: exp(-j gamma).",
+        lambda g: (_turn(g), -_turn(g)),
+    ),
+    (
+        "real part negated",
+        "your conjugate changes the sign of the REAL part, not of the imaginary one: its product with delta is -1.",
+        lambda g: (_turn(g), -_turn(-g)),
+    ),
+    (
+        "not conjugated",
+        "your conjugate is delta once more: the product is delta^2, which turns twice as far, not back.",
+        lambda g: (_turn(g), _turn(g)),
+    ),
+    (
+        "swapped",
+        "you return (conjugate, delta). Asked for is delta = exp(j gamma) first.",
+        lambda g: (_turn(-g), _turn(g)),
+    ),
+    (
+        "real part alone",
+        "you return cos(gamma), the real part alone. It does not tell gamma from -gamma, so there is no way back: "
+        "cos(gamma) + j sin(gamma).",
+        lambda g: (g.cos(), g.cos()),
+    ),
+    (
+        "cos and sin exchanged",
+        "your real part is the sine. It is the cosine: an angle of 0 must turn nothing, and exp(0) = 1 = cos(0).",
+        lambda g: (1j * _turn(-g), -1j * _turn(g)),
+        lambda g: (1j * _turn(-g), 1j * _turn(g)),
+    ),
+)
+
+_rotation = Exercise(
+    name="rotation",
+    inputs=_angles,
+    reference=_number_by_number,
+    mistakes=tuple(Mistake(name, hint, _delta(slip)) for name, hint, *slips in ROTATIONS for slip in slips),
+    well_done="Every number has modulus 1, and delta times its conjugate is 1.",
+    always=((torch.tensor([[0.0, 1.0, -1.0, 2.0, 4.0]]),),),
+    tolerance=1e-5,  # of float32
+)
+
+
+def rotation(answer: Callable, seed: int | None = None) -> Result:
+    """Check ``answer(gamma)``, exp(j gamma) and exp(-j gamma)."""
+    return _rotation(_delta(answer) if callable(answer) else answer, seed)
+
+
+# ---- 2: turning back ------------------------------------------------------------------------------------------------
+
+_turned = partial(_two, ("phi", "back"), "Every number is turned by an angle of its own.")
+
+
+def _sources(rng: np.random.Generator) -> tuple:
+    """eta real in half of the trials, as in the released code; in half of them the target is phi."""
+    B, k = rng.integers(2, 6, size=2)
+    eta, gamma, target = (torch.tensor(part, dtype=torch.float32) for part in rng.normal(size=(3, B, k, 2)))
+    eta[..., 1] *= float(rng.integers(0, 2))
+    eta, gamma, target = torch.view_as_complex(eta), 2 * gamma[..., 0], torch.view_as_complex(target)
+    return eta, gamma, _turn(gamma) * eta if rng.random() < 0.5 else target
+
+
+def _by_polar_coordinates(eta, gamma, target) -> dict:
+    """The angle of each number moved, its modulus kept."""
+    eta, gamma, target = (part.numpy().astype(kind) for part, kind in ((eta, "c16"), (gamma, "f8"), (target, "c16")))
+
+    def moved(z, by):
+        angle = np.angle(z) + by
+        return np.abs(z) * np.cos(angle) + 1j * np.abs(z) * np.sin(angle)
+
+    return {"phi": moved(eta, gamma), "back": moved(target, -gamma)}
+
+
+# As above: phi and back of eta e, delta d and target y.
+TURNS = (
+    (
+        "phi conjugated",
+        "you conjugate phi, or the target, and turn nothing: its angle changes sign, that is all. If eta is real, "
+        "conj(phi) is eta exp(-j gamma), not eta. Conjugate delta, and multiply the target by that.",
+        lambda e, d, y: (d * e, (d * e).conj()),
+        lambda e, d, y: (d * e, y.conj()),
+    ),
+    (
+        "product conjugated",
+        "you conjugate the target along with delta. For a real target that is the same; a complex one comes out "
+        "mirrored. Conjugate delta alone, then multiply.",
+        lambda e, d, y: (d * e, (d * y).conj()),
+    ),
+    (
+        "turned on",
+        "you turn the target by delta once more: it ends twice as far from where it should come back to. Back is by "
+        "the conjugate, exp(-j gamma).",
+        lambda e, d, y: (d * e, d * y),
+    ),
+    (
+        "eta turned back",
+        "you turn phi back, not the target, and get eta, which you had. What is turned back is the target: only if it "
+        "is where it should be do you find eta.",
+        lambda e, d, y: (d * e, e),
+    ),
+    ("target as it came", "you return the target as it came.", lambda e, d, y: (d * e, y)),
+    ("swapped", "you return (back, phi). Asked for is phi first.", lambda e, d, y: (d.conj() * y, d * e)),
+    (
+        "both turned back",
+        "you turn eta by the conjugate, too. The text turns eta by delta = exp(j gamma); only the target goes back.",
+        lambda e, d, y: (d.conj() * e, d.conj() * y),
+    ),
+)
+REAL, QUARTERS = torch.tensor([[2.0 + 0j, -1.0 + 0j]]), torch.tensor([[math.pi / 2, math.pi / 2]])
+_rotate_back = Exercise(
+    name="rotate_back",
+    inputs=_sources,
+    reference=_by_polar_coordinates,
+    mistakes=tuple(
+        Mistake(name, hint, _turned(lambda eta, gamma, target, slip=slip: slip(eta, _turn(gamma), target)))
+        for name, hint, *slips in TURNS
+        for slip in slips
+    ),
+    well_done="Where the target is phi, you are back at eta.",
+    always=((REAL, QUARTERS, torch.complex(0 * QUARTERS, REAL.real)),),  # the target is phi
+    tolerance=1e-5,  # of float32
+)
+
+
+def rotate_back(answer: Callable, seed: int | None = None) -> Result:
+    """Check ``answer(eta, gamma, target)``, exp(j gamma) eta and exp(-j gamma) target."""
+    return _rotate_back(_turned(answer) if callable(answer) else answer, seed)
+
+
+# ---- 3: the softmax as printed --------------------------------------------------------------------------------------
+
+_losses = partial(_two, ("printed", "right"), "A loss is one number.", shape=())
+_with_gradient = replace(  # chapter 05's look at the gradient
+    batch_softmax,
+    name="note_softmax, its second loss,",
+    inputs=_pairs,
+    reference=lambda query, target: _choice_by_choice(query, target, 1.0),
+    always=(),
+    mistakes=(),
+)
+
+
+def _in_every_way(name: str, hint: str, printed: dict, right: dict) -> tuple[Mistake, ...]:
+    """A slip made with functions that keep within range and with exp itself, in each of the two."""
+
+    def made(*ways: str | None) -> Callable:
+        losses = [_softmax(**slip, naive=way) for slip, way in zip((printed, right), ways, strict=True)]
+        return lambda query, target: tuple(loss(query, target, 1.0) for loss in losses)
+
+    return tuple(Mistake(name, hint, _losses(made(*ways))) for ways in product((None, *NAIVE), repeat=2))
+
+
+def _term_by_term(query, target) -> dict:
+    """As printed, N equal terms; and each query's choice in turn."""
+    own = [float(q @ y) for q, y in zip(query, target, strict=True)]
+    printed = np.mean([np.logaddexp.reduce([k for _ in own]) - k for k in own])
+    return {"printed": printed, "right": _choice_by_choice(query, target, 1.0)}
+
+
+def _every_target_right(query, target):
+    return math.log(len(query)), -torch.log_softmax(query @ target.T, dim=1).mean()
+
+
+AS_PRINTED = {"below": "own"}
+_note_softmax = _InTwoSteps(
+    name="note_softmax",
+    inputs=_pairs,
+    reference=_term_by_term,
+    mistakes=(
+        *_in_every_way(
+            "exp overflows",
+            "it is right until scores are large. exp of a number above 709 is infinite (in float32 above 88), and "
+            "infinite over infinite is no number. torch.logsumexp subtracts the maximum first; use it in both losses.",
+            AS_PRINTED,
+            {},
+        )[1:],
+        *_in_every_way(
+            "printed read as meant",
+            "your two losses are the same. Look at the printed denominator again: j counts the terms, but no j stands "
+            "in them. Every term is exp(k(q_i, y_i)). Compute just that.",
+            {},
+            {},
+        ),
+        *_in_every_way(
+            "both as printed",
+            "both your losses are as printed. In the right one term j of the denominator belongs to target j, "
+            "exp(k(q_i, y_j)): without other targets there is nothing to choose from.",
+            AS_PRINTED,
+            AS_PRINTED,
+        ),
+        *_in_every_way("swapped", "you return (right, printed). Asked for is the printed one first.", {}, AS_PRINTED),
+        *_in_every_way(
+            "queries run in the printed one",
+            "in your printed denominator the query changes from term to term, exp(k(q_j, y_i)). There is no j in the "
+            "printed terms: it is query i with its own target, N times over.",
+            {"swapped": True},
+            {},
+        ),
+        *_in_every_way(
+            "targets choose",
+            "in your right loss the softmax runs over the queries: targets choose. Here queries choose among targets, "
+            "each row of query @ target.T is one choice (dim=1).",
+            AS_PRINTED,
+            {"swapped": True},
+        ),
+        Mistake(
+            "every target right",
+            "you average -log p over all targets of a row, as if each were the right one. Of row i only entry i "
+            "counts, the diagonal.",
+            _losses(_every_target_right),
+        ),
+        *_in_every_way(
+            "own target left out",
+            "your right denominator leaves the own target out. It is one of the candidates, j runs over all.",
+            AS_PRINTED,
+            {"below": "others"},
+        ),
+        *(
+            mistake
+            for first, second in [(True, False), (False, True), (False, False)]
+            for mistake in _in_every_way(
+                "summed",
+                "divide by N: both losses are means over queries.",
+                AS_PRINTED | {"mean": first},
+                {"mean": second},
+            )
+        ),
+        *_in_every_way(
+            "sign",
+            "the sign is wrong: a loss is MINUS the logarithm of the probability.",
+            AS_PRINTED | {"sign": -1.0},
+            {"sign": -1.0},
+        ),
+    ),
+    well_done="The printed loss is log N, whatever query and target are: it cannot teach anything.",
+    always=((torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)), _large()),
+    then=lambda answer, rng: _with_gradient._check(lambda *given: answer(*given)["right"], rng),
+)
+
+
+def note_softmax(answer: Callable, seed: int | None = None) -> Result:
+    """Check ``answer(query, target)``, the loss as printed and the right one, and the gradient of the right one."""
+    return _note_softmax(_losses(answer) if callable(answer) else answer, seed)
+
+
+# ---- 4: two layers in one -------------------------------------------------------------------------------------------
+
+
+def _merged(answer: Callable) -> Callable:
+    """Weight and bias of the layer that ``answer`` makes of two, which must stay as they were."""
+
+    def by_name(W1, b1, W2, b2):
+        layers = [nn.Linear(W.shape[1], W.shape[0]) for W in (W1, W2)]
+        for layer, W, b in zip(layers, (W1, W2), (b1, b2), strict=True):
+            layer.load_state_dict({"weight": W, "bias": b})
+        one = answer(*layers)
+        if one is None:
+            return None
+        kept = [[layer.weight, layer.bias] for layer in layers]
+        if not all(map(torch.equal, [*kept[0], *kept[1]], [W1, b1, W2, b2])):
+            raise ValueError(
+                "you changed first or second. Leave both, fill one of your own: nn.Linear(first.in_features, ...)"
+            )
+        if not isinstance(one, nn.Linear):
+            raise ValueError(f"return ONE nn.Linear; got a {type(one).__name__}")
+        shape = (len(W2), W1.shape[1])
+        if one.weight.shape != shape:
+            raise ValueError(f"its weight must have the shape (out, in), here {shape}; got {tuple(one.weight.shape)}")
+        return {"weight": one.weight, "bias": torch.zeros(len(W2)) if one.bias is None else one.bias}
+
+    return by_name
+
+
+def _layers(*widths: int) -> Callable:
+    """Two layers of these widths; where all are the same, a product taken the wrong way round can be told."""
+
+    def draw(rng: np.random.Generator) -> tuple:
+        shapes = [part for into, out in pairwise(widths) for part in ((out, into), (out,))]
+        return tuple(torch.tensor(rng.normal(size=shape), dtype=torch.float32) for shape in shapes)
+
+    return draw
+
+
+def _by_questions(W1, b1, W2, b2) -> dict:
+    """What two layers give at 0 is the bias, and what each unit vector adds to that a column of the weight."""
+
+    def both(x):
+        hidden = [sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(W1, b1, strict=True)]
+        return [sum(w * v for w, v in zip(row, hidden, strict=True)) + b for row, b in zip(W2, b2, strict=True)]
+
+    W1, b1, W2, b2 = (part.double().tolist() for part in (W1, b1, W2, b2))
+    n = len(W1[0])
+    bias = np.array(both([0.0] * n))
+    columns = [np.array(both([float(i == j) for j in range(n)])) - bias for i in range(n)]
+    return {"weight": np.stack(columns, axis=1), "bias": bias}
+
+
+# Biases and weights with a slip, of (W1, b1, W2, b2); a wrong weight is told whatever the bias.
+BIASES = (
+    (
+        "W2 b1 lost",
+        "your bias is second's alone. What first adds, b1, goes through second as well, and comes out as W2 b1.",
+        lambda W1, b1, W2, b2: b2,
+    ),
+    (
+        "b2 lost",
+        "second's own bias is missing: W2 b1 is what becomes of first's, and b2 comes on top.",
+        lambda W1, b1, W2, b2: W2 @ b1,
+    ),
+    (
+        "b1 not multiplied",
+        "you add the two biases. b1 is added before second, and so goes through it: W2 b1.",
+        lambda W1, b1, W2, b2: b1 + b2,
+    ),
+    (
+        "no bias",
+        "your layer has no bias, or one of zeros. Both layers had one, and W2 b1 + b2 is left of them.",
+        lambda W1, b1, W2, b2: 0 * b2,
+    ),
+)
+WEIGHTS = (
+    (
+        "wrong order",
+        "your weight is W1 W2: that is second first. x meets first's weight first, W2 (W1 x): W2 stands on the left.",
+        lambda W1, W2: W1 @ W2,
+    ),
+    (
+        "transposed",
+        "your weight is transposed. nn.Linear keeps (out, in) and transposes by itself: W2 W1, as they are.",
+        lambda W1, W2: (W2 @ W1).T,
+        lambda W1, W2: (W1 @ W2).T,
+    ),
+)
+
+
+def _filled(weight: Callable, bias: Callable) -> Callable:
+    return lambda W1, b1, W2, b2: {"weight": weight(W1, W2), "bias": bias(W1, b1, W2, b2)}
+
+
+_of_three_widths = Exercise("collapse", _layers(4, 3, 2), _by_questions, (), well_done="", tolerance=1e-5)
+_collapse = _InTwoSteps(
+    name="collapse",
+    inputs=_layers(3, 3, 3),
+    reference=_by_questions,
+    mistakes=(
+        *(Mistake(name, hint, _filled(lambda W1, W2: W2 @ W1, bias)) for name, hint, bias in BIASES),
+        *(
+            Mistake(name, hint, _filled(weight, bias))
+            for name, hint, *weights in WEIGHTS
+            for weight in weights
+            for bias in (
+                lambda W1, b1, W2, b2: W2 @ b1 + b2,
+                lambda W1, b1, W2, b2: W1 @ b2 + b1,
+                *(slip for _, _, slip in BIASES),
+            )
+        ),
+    ),
+    well_done="Two layers with nothing between them are one: depth without a bend buys nothing.",
+    always=(tuple(map(torch.tensor, ([[1.0, 2.0], [0.0, 1.0]], [1.0, 0.0], [[0.0, 1.0], [3.0, 0.0]], [0.0, 5.0]))),),
+    then=_of_three_widths._check,
+    tolerance=1e-5,  # of float32
+)
+
+
+def collapse(answer: Callable, seed: int | None = None) -> Result:
+    """Check ``answer(first, second)``, one nn.Linear in place of two."""
+    return _collapse(_merged(answer) if callable(answer) else answer, seed)
