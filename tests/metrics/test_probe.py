@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from commonspace.metrics import modality_probe
+from commonspace.metrics import linear_probe, modality_probe
 
 
 def codes(seed: int, n: int = 120, d: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,3 +91,53 @@ def test_it_takes_numpy_half_precision_and_codes_with_a_gradient():
 def test_bad_input_is_refused(v, t, kind, message):
     with pytest.raises(ValueError, match=message):
         modality_probe(v, t, kind)
+
+
+# ---- the linear probe -----------------------------------------------------------------------------------------------
+
+
+def rows(seed: int, n: int, d: int = 5, k: int = 3, noise: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes of unlike scales and offsets, and what is to be read: a linear map of them, the same for all seeds."""
+    rng = torch.Generator().manual_seed(seed)
+    X = torch.randn(n, d, generator=rng, dtype=torch.float64) * torch.arange(1, d + 1) + 3
+    W = torch.randn(d, k, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
+    return X, X @ W + noise * torch.randn(n, k, generator=rng, dtype=torch.float64) - 2
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.01, 1.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_linear_probe_is_the_closed_form(seed, ridge):
+    (X, Y), (X_test, Y_test) = rows(seed, 60), rows(seed + 10, 40)
+    mean, scale = X.mean(dim=0), X.std(dim=0, correction=0)
+    A, A_test = (X - mean) / scale, (X_test - mean) / scale
+    W = torch.linalg.solve(A.T @ A / len(A) + ridge * torch.eye(5, dtype=torch.float64), A.T @ (Y - Y.mean(0)) / len(A))
+    left = (Y_test - Y.mean(dim=0) - A_test @ W).square().sum()
+    expected = 1 - left / (Y_test - Y_test.mean(dim=0)).square().sum()
+    assert linear_probe(X, Y, X_test, Y_test, ridge) == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_the_linear_probe_finds_what_is_there_and_nothing_in_mixed_rows():
+    (X, Y), (X_test, Y_test) = rows(3, 200, noise=0.0), rows(4, 100, noise=0.0)
+    assert linear_probe(X, Y, X_test, Y_test, ridge=1e-9) == pytest.approx(1, abs=1e-6)
+    assert linear_probe(X, Y.flip(0), X_test, Y_test) < 0.1
+    assert linear_probe(X.square(), Y, X_test.square(), Y_test) < 0.99
+    assert linear_probe(X.float().numpy(), Y.requires_grad_(), X_test, Y_test) > 0.9
+    assert linear_probe(7 * X - 1, Y, 7 * X_test - 1, Y_test) == pytest.approx(linear_probe(X, Y, X_test, Y_test))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wanted": torch.ones(9, 3)}, "equal rows"),
+        ({"test_codes": torch.ones(8, 4)}, "equal widths"),
+        ({"test_wanted": torch.ones(8, 3)}, "no variance"),
+        ({"codes": torch.full((10, 5), torch.nan)}, "finite"),
+        ({"ridge": 0.0}, "ridge must be greater than 0"),
+        ({"test_codes": torch.ones(1, 5), "test_wanted": torch.ones(1, 3)}, "at least two rows"),
+    ],
+)
+def test_the_linear_probe_refuses_bad_input(change, message):
+    (X, Y), (X_test, Y_test) = rows(0, 10), rows(1, 8)
+    given = {"codes": X, "wanted": Y, "test_codes": X_test, "test_wanted": Y_test} | change
+    with pytest.raises(ValueError, match=message):
+        linear_probe(**given)

@@ -136,6 +136,11 @@ class ComposedQueries:
             relevant[i] = [row for row in relevant[i] if captions[row] == modification[i]]
         return replace(self, modification=modification, relevant=relevant)
 
+    def shuffled(self, seed: int = 0) -> Self:
+        """The same queries with their sentences in another order: a control, whose sentences say nothing."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
+        return replace(self, modification=[self.modification[i] for i in order])
+
     def __getitem__(self, rows: Any) -> Self:
         """The queries of a slice, of integer ids or of a boolean mask, over the same pictures."""
         index = row_ids(rows, len(self))

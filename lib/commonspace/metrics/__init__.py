@@ -4,7 +4,7 @@ from commonspace.metrics.chance import chance_map
 from commonspace.metrics.composed import first_answers, kept_and_changed
 from commonspace.metrics.evaluate import evaluate
 from commonspace.metrics.macro import macro_average
-from commonspace.metrics.probe import modality_probe
+from commonspace.metrics.probe import linear_probe, modality_probe
 from commonspace.metrics.retrieval import mean_average_precision, median_rank, ranks, recall_at_k
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "evaluate",
     "first_answers",
     "kept_and_changed",
+    "linear_probe",
     "macro_average",
     "mean_average_precision",
     "median_rank",

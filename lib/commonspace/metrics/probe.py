@@ -1,7 +1,8 @@
-"""How much of the modality is left in codes: a fresh classifier, trained on some held-out codes, tested on others.
+"""What can still be read from codes, by something fresh: the modality by a classifier, any vector by a linear map.
 
-An adversary that is fooled proves nothing: it may be weak, or the projectors may have run ahead of it. So a classifier
-that the projectors never played against is trained on codes of pairs they never saw.
+Both are trained on some codes and tested on others. An adversary that is fooled proves nothing: it may be weak, or the
+projectors may have run ahead of it. So a classifier that the projectors never played against is trained on codes of
+pairs they never saw.
 """
 
 import warnings
@@ -57,3 +58,37 @@ def modality_probe(image_emb: Any, text_emb: Any, kind: str = "mlp", seed: int =
             judge.fit(torch.cat([image[train], text[train]]).numpy(), labels[0])
         shares.append(judge.score(torch.cat([image[test], text[test]]).numpy(), labels[1]))
     return sum(shares) / 2
+
+
+def linear_probe(codes: Any, wanted: Any, test_codes: Any, test_wanted: Any, ridge: float = 0.01) -> float:
+    """The share of the variance of ``test_wanted`` that a linear map of ``test_codes``, fitted on others, explains.
+
+    ``codes`` (n, d), ``wanted`` (n, k): rows to fit on; the other two, (m, d) and (m, k), to test on. With X the codes
+    standardised by the rows to fit on, and Y what is wanted less its mean there,
+
+        W = argmin ||X W - Y||^2 / n + ridge ||W||^2,      1 - ||Y_test - X_test W||^2 / ||Y_test - mean(Y_test)||^2.
+
+    1: all of it can be read linearly; 0: no more than its mean; below 0: worse than that. What it does not find may be
+    there in another form. Raises ValueError for rows that do not match, values that are not finite, fewer than two
+    rows, a ridge that is not positive, and for ``test_wanted`` without variance.
+    """
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import StandardScaler
+
+    given = {"codes": codes, "wanted": wanted, "test_codes": test_codes, "test_wanted": test_wanted}
+    X, Y, X_test, Y_test = (
+        read_matrix(rows, name, "(n, d)").detach().cpu().double().numpy() for name, rows in given.items()
+    )
+    if len(X) != len(Y) or len(X_test) != len(Y_test) or X.shape[1] != X_test.shape[1] or Y.shape[1] != Y_test.shape[1]:
+        shapes = ", ".join(f"{name} {rows.shape}" for name, rows in zip(given, (X, Y, X_test, Y_test), strict=True))
+        raise ValueError(f"codes and wanted must have equal rows, and the test rows equal widths; got {shapes}")
+    if min(len(X), len(X_test)) < 2:
+        raise ValueError(f"a probe needs at least two rows to fit and two to test; got {len(X)} and {len(X_test)}")
+    if not ridge > 0:
+        raise ValueError(f"ridge must be greater than 0, got {ridge}")
+    if not Y_test.std(axis=0).any():
+        raise ValueError("test_wanted is the same in every row: there is no variance to explain")
+    scale = StandardScaler().fit(X)
+    guess = Ridge(ridge * len(X)).fit(scale.transform(X), Y).predict(scale.transform(X_test))
+    return float(r2_score(Y_test, guess, multioutput="variance_weighted"))

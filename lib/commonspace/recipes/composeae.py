@@ -20,14 +20,22 @@ sentences about the change alone. The ablations:
     --form release                           the released code's model; with --weights 10 1 it begins as that does
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from commonspace.recipes import compose, tirg
+import torch
+from torch import Tensor
+
+from commonspace.data import ComposedQueries
+from commonspace.metrics import first_answers
+from commonspace.models.composeae import ComposeAE
+from commonspace.models.composed import ComposedRetrieval
+from commonspace.recipes import compose, compose_data, tirg
 from commonspace.recipes.compose import build, evaluate, fit
 from commonspace.recipes.report import Report
 
-__all__ = ["Config", "build", "evaluate", "fit", "run"]
+__all__ = ["Config", "build", "evaluate", "fit", "run", "search_back"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,34 @@ class Config(compose.Config):
     profiles: ClassVar[dict[str, dict[str, Any]]] = tirg.Config.profiles | {
         "paper": tirg.Config.profiles["paper"] | {"text": "bert", "bert": "bert-base-uncased", "bert_layer": -2},
     }
+
+
+@torch.no_grad()
+def search_back(
+    model: ComposedRetrieval, queries: ComposedQueries, texts: Sequence[str] | None = None, conjugate: bool = True
+) -> Tensor:
+    """Whether each query's target, turned back by its text, lies nearest to its source: (n,) bool.
+
+    The gallery is all pictures but the target. Right is every source from which a query with this text has this target.
+    ``texts``: n others to turn by, for a control. ``conjugate=False`` turns forwards
+    instead, another control. Raises ValueError for a composer that cannot turn.
+    """
+    if not isinstance(model.composer, ComposeAE) or not model.composer.rotations:
+        raise ValueError(f"only a ComposeAE in complex space turns back; this is a {model.composer.config['composer']}")
+    was_training, here = model.training, model.unit.scale.device
+    model.eval()
+    try:
+        blocks = torch.arange(len(queries.images)).split(512)
+        phi = torch.cat([model.vector(model.read(queries.images[rows].to(here))) for rows in blocks])
+        text = model.text_encoder(queries.modification if texts is None else texts)
+        back = model.composer(phi[queries.target.to(here)], text, conjugate=conjugate)
+    finally:
+        model.train(was_training)
+    unit = [torch.nn.functional.normalize(rows.float(), dim=1).cpu() for rows in (back, phi)]
+    answer = first_answers(*unit, exclude=queries.target)
+    asked = compose_data.numbered(list(zip(queries.target.tolist(), queries.modification, strict=True)))[:, 0]
+    right = set(zip(asked.tolist(), queries.source.tolist(), strict=True))
+    return torch.tensor([pair in right for pair in zip(asked.tolist(), answer.tolist(), strict=True)])
 
 
 def run(config: Config) -> Report:

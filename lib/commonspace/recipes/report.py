@@ -5,8 +5,10 @@ import datetime
 import hashlib
 import json
 import platform
+import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -65,6 +67,27 @@ def write_report(
         content = {"recipe": recipe, "metrics": metrics, "config": report.config, "provenance": report.provenance}
         file.write(json.dumps(content, indent=1, default=str).encode())
     return report
+
+
+def mean_and_spread(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], metrics: Sequence[str], of: str = "query"
+) -> list[dict[str, Any]]:
+    """Rows of a table: for each name of ``runs``, in column ``of``, the means over its runs of those ``metrics`` that
+    they have; where there are several runs, in column "± metric" the standard deviation (n - 1) as well.
+
+    >>> mean_and_spread({"a": [{"R@1": 0.25}, {"R@1": 0.75}]}, ["R@1", "R@5"])
+    [{'query': 'a', 'R@1': 0.5, '± R@1': 0.3535533905932738}]
+    """
+    rows = []
+    for name, several in runs.items():
+        row: dict[str, Any] = {of: name}
+        for metric in [m for m in metrics if m in several[0]]:
+            values = [run[metric] for run in several]
+            row[metric] = statistics.fmean(values)
+            if len(values) > 1:
+                row[f"± {metric}"] = statistics.stdev(values)
+        rows.append(row)
+    return rows
 
 
 def provenance(recipe: str) -> dict[str, Any]:
