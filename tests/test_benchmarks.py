@@ -58,6 +58,11 @@ SPOILED = [
     ("bench_kernel_cca", "KAPPA", None),
     ("bench_losses", "LOSSES", {"x": {"commonspace": lambda q, t: (q * t).sum(), "loop": lambda q, t: (q * t).mean()}}),
     ("bench_metrics", "METHODS", {"commonspace": lambda *data: 0.3, "other": lambda *data: 0.4}),
+    (
+        "bench_composeae",
+        "METHODS",
+        {"rotation": {"complex tensors": lambda r, eta, gamma: eta, "other": lambda r, eta, gamma: 2 * eta}},
+    ),
     ("bench_compose", "METHODS", {"commonspace": lambda **data: {"R@1": 0.3}, "other": lambda **data: {"R@1": 0.4}}),
     (
         "bench_scenes",

@@ -407,3 +407,17 @@ def test_eighty_thousand_queries_are_completed_in_about_a_second(kinds):
     completed = queries.completed()
     assert time.process_time() - start < 3
     assert {len(rows) for rows in completed.relevant} == {27 if kinds == 1 else 14}
+
+
+def test_shuffled_queries_keep_all_but_the_order_of_the_sentences():
+    rng = np.random.default_rng(0)
+    source, target = np.arange(30), np.arange(30) + 30
+    texts = [f"sentence {i}" for i in rng.permutation(30)]
+    queries = ComposedQueries(torch.zeros(60, 3, 2, 2, dtype=torch.uint8), source, texts, target)
+    mixed = queries.shuffled(1)
+    assert sorted(mixed.modification) == sorted(texts)
+    assert sum(a == b for a, b in zip(mixed.modification, texts, strict=True)) < 6
+    assert torch.equal(mixed.source, queries.source)
+    assert mixed.relevant == queries.relevant
+    assert queries.modification == texts
+    assert queries.shuffled(1).modification == mixed.modification != queries.shuffled(2).modification

@@ -398,6 +398,18 @@ def test_a_composer_that_reads_something_unknown_is_refused():
         make(composer)
 
 
+@pytest.mark.parametrize("name", ["words", "ShowAndTell"])
+def test_a_composer_of_words_is_refused_an_encoder_of_whole_sentences(name):
+    words = BagOfWords(Vocabulary.build(TEXTS))
+    composer = SEAMS[name]()
+    for text in (words, Sequence(words, MLP([words.out_dim, 6])), MLP([5, 6])):
+        message = (
+            f"{type(composer).__name__} reads a sentence word by word: it needs an LSTM or GRU as text encoder; got "
+        )
+        with pytest.raises(ValueError, match=message + type(text).__name__):
+            ComposedRetrieval(SmallConvNet(width=4, feature_map=True), text, composer)
+
+
 def test_queries_must_be_whole():
     model = make()
     with pytest.raises(ValueError, match="3 source pictures for 2 texts"):

@@ -134,6 +134,33 @@ def test_of_pictures_without_attributes_nothing_is_said():
     assert compose_data.kept_and_changed(plain, torch.tensor([1])) == {}
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_by_length_is_that_of_loops(seed):
+    queries = Scenes(20, size=32, seed=seed, edits=(1, 4), changes=6, held_out=12).queries()[2]
+    rng = np.random.default_rng(seed)
+    answer = [rng.choice(row) if rng.random() < 0.4 else rng.integers(len(queries.images)) for row in queries.relevant]
+    hits = {}
+    for sentence, one, right in zip(queries.modification, answer, queries.relevant, strict=True):
+        hits.setdefault(sentence.count(" and ") + 1, []).append(one in right)
+    names = ["R@1 of 1 edit", "R@1 of 2 edits", "R@1 of 3 edits", "R@1 of 4 edits"]
+    found = compose_data.by_length(queries, torch.tensor(answer))
+    assert list(found) == names
+    assert list(found.values()) == pytest.approx([np.mean(hits[n]) for n in (1, 2, 3, 4)])
+    assert len({*found.values()}) > 1
+    short = torch.tensor([sentence.count(" and ") != 1 for sentence in queries.modification])
+    less = compose_data.by_length(queries[short], torch.tensor(answer)[short])
+    assert less == {name: value for name, value in found.items() if name != names[1]}
+
+
+def test_of_sentences_with_one_edit_there_are_no_lengths():
+    joined = Scenes(20, size=32, seed=1, edits=2, changes=2).queries()[2]
+    assert compose_data.by_length(joined, joined.target) == {"R@1 of 2 edits": 1}
+    assert compose_data.by_length(joined, joined.source) == {"R@1 of 2 edits": 0}
+    single = Scenes(20, size=32, seed=1, changes=2).queries()[2]
+    assert compose_data.by_length(single, single.target) == {}
+    assert compose_data.by_length(ComposedQueries(PIXELS, [0], ["in red and blue"], [1]), torch.tensor([1])) == {}
+
+
 # ---- the data sets --------------------------------------------------------------------------------------------------
 
 

@@ -135,10 +135,14 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
+def _numpy(value: Any) -> np.ndarray:
+    return value.numpy(force=True) if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
 def _array(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    return np.asarray(value, dtype=float)
+    """As floats, or as complex numbers if it has some."""
+    value = _numpy(value)
+    return value.astype(complex if np.iscomplexobj(value) else float)
 
 
 def _brief(value: Any) -> str:
@@ -149,7 +153,7 @@ def _brief(value: Any) -> str:
         array = _array(value)
         if array.size > 15:
             return f"an array of shape {array.shape}, beginning {np.array2string(array.ravel()[:3], precision=3)}"
-        return np.array2string(np.asarray(value), precision=3)
+        return np.array2string(_numpy(value), precision=3, suppress_small=np.iscomplexobj(array))
     if isinstance(value, float):
         return f"{value:.4f}"
     return repr(value)

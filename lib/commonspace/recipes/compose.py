@@ -126,6 +126,8 @@ class Config(BaseConfig):
         super().__post_init__()
         if self.composer not in COMPOSERS:
             raise ValueError(f"composer must be one of {', '.join(COMPOSERS)}; got {self.composer!r}")
+        with torch.random.fork_rng(devices=[]):  # now and not after the data was read
+            COMPOSERS[self.composer](1, 1, 1, **composer_settings(self))
         if self.decay_every < 1:
             raise ValueError(f"decay_every is a number of steps, at least 1; got {self.decay_every}")
         if self.share < 1 or self.batch_size % self.share:
@@ -151,6 +153,11 @@ OF_COMPOSERS = {
 }  # settings that are fields of Config; other composers keep their own
 
 
+def composer_settings(config: Config) -> dict[str, Any]:
+    """Those of the composer's settings that are fields of ``config``."""
+    return {name: getattr(config, name) for name in OF_COMPOSERS.get(config.composer, ())}
+
+
 def build(queries: ComposedQueries | DrawnQueries, config: Config) -> ComposedRetrieval:
     """The untrained model; its vocabulary is that of the queries' sentences."""
     with seeded(config.seed, 0):
@@ -165,7 +172,7 @@ def build(queries: ComposedQueries | DrawnQueries, config: Config) -> ComposedRe
 
 def composer_config(config: Config, image: ImageEncoder) -> dict[str, Any]:
     """What `build_composer` makes the composer from: its settings, and widths that fit what it reads."""
-    settings = {name: getattr(config, name) for name in OF_COMPOSERS.get(config.composer, ())}
+    settings = composer_settings(config)
     if config.composer == "FiLM":
         settings["channels"] = image.channels
     reads = COMPOSERS[config.composer].reading(**settings)
@@ -180,7 +187,7 @@ def composer_config(config: Config, image: ImageEncoder) -> dict[str, Any]:
 def text_width(config: Config) -> int:
     """Numbers in the vector of a sentence: ``text_dim``, or what its None stands for."""
     bare = config.text_dim is None and config.text == "bert" and config.composer != "TextOnly"
-    return Bert(config.bert).out_dim if bare else config.text_dim or config.dim
+    return Bert(config.bert, cache=False).out_dim if bare else config.text_dim or config.dim
 
 
 def text_encoder(queries: ComposedQueries | DrawnQueries, config: Config) -> nn.Module:

@@ -120,7 +120,8 @@ def kept_and_changed(queries: ComposedQueries, answer: Tensor) -> dict[str, floa
 
 def by_length(queries: ComposedQueries, answer: Tensor) -> dict[str, float]:
     """ "R@1 of 1 edit", "R@1 of 2 edits", ...: of the queries whose sentence joins so many edits, the share whose
-    answer (n,) is right. Nothing where no sentence has more than one.
+    answer (n,) is right. Nothing where no sentence has more than one. The edits are those between source and target,
+    also where the text is the target's caption.
     """
     edits = getattr(queries, "edits", None)
     if edits is None or edits.shape[1] == 1:

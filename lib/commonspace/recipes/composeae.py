@@ -45,7 +45,7 @@ class Config(compose.Config):
     composer: str = "ComposeAE"
     """what makes one vector of image and text, one of `commonspace.models.composers.COMPOSERS`"""
     text: Literal["gru", "lstm", "bag", "bert"] = "bert"
-    """encoder of sentences; "bert" is frozen"""
+    """encoder of sentences; "bert" is frozen unless finetune is set"""
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = tirg.Config.profiles | {
         "paper": tirg.Config.profiles["paper"] | {"text": "bert", "bert": "bert-base-uncased", "bert_layer": -2},

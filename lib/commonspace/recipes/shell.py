@@ -30,11 +30,12 @@ def parse(config_class: type[BaseConfig], arguments: Sequence[str]) -> BaseConfi
 def main(config_class: type[BaseConfig], run: Callable[[BaseConfig], Report]) -> None:
     """Parse the command line, run, print the report.
 
-    Bad settings and data that is not on this machine end with a message on stderr, which says what to do, and code 2.
+    Bad settings, and data or a model that is not on this machine, end with a message on stderr, which says what to do,
+    and code 2.
     """
     try:
         report = run(parse(config_class, sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
