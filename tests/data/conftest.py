@@ -104,6 +104,33 @@ def write_flickr(folder: Path, seed: int = 0, n: int = 12) -> dict[str, list[str
     return captions
 
 
+def write_karpathy(folder: Path, dataset: str, seed: int = 0) -> list[dict]:
+    """Karpathy's JSON file of "flickr30k" or "coco", and 15 photos in the owners' folders. Returns its entries."""
+    rng = random.Random(seed)
+    parts = ["train"] * 5 + ["restval"] * 3 + ["val"] * 4 + ["test"] * 3
+    rng.shuffle(parts)
+    entries = []
+    for i, part in enumerate(parts):
+        if dataset == "flickr30k":
+            name, where, own = f"{rng.randrange(10**10)}.jpg", "flickr30k-images", {}
+            part = part.replace("restval", "train")
+        else:
+            where = "train2014" if part == "train" else "val2014"
+            number = rng.randrange(10**6)
+            name, own = f"COCO_{where}_{number:012}.jpg", {"filepath": where, "cocoid": number}
+        captions = [f" A dog, number {rng.randrange(10**6)}.\n" for _ in range(5 + (dataset == "coco" and i % 4 == 0))]
+        ids = range(7 * i, 7 * i + len(captions))
+        sentences = [
+            {"raw": raw, "tokens": raw.lower().split(), "imgid": i, "sentid": k}
+            for k, raw in zip(ids, captions, strict=True)
+        ]
+        entries.append({"filename": name, "imgid": i, "split": part, "sentids": [*ids], "sentences": sentences} | own)
+        (folder / where).mkdir(parents=True, exist_ok=True)
+        (folder / where / name).write_bytes(jpeg(100 * seed + i, (50, 40)))
+    (folder / f"dataset_{dataset}.json").write_text(json.dumps({"images": entries, "dataset": dataset}))
+    return entries
+
+
 PASCAL = [
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -414,6 +441,7 @@ def made() -> dict:
         "wikipedia": write_wikipedia,
         "fashion-products": write_fashion,
         "flickr8k": write_flickr,
+        "karpathy": write_karpathy,
         "pascal-sentences": write_pascal,
         "pascal-features": write_pascal_features,
         "css": write_css,

@@ -17,6 +17,7 @@ from commonspace.data.fashion_iq import FashionIQ
 from commonspace.data.fashion_products import FashionProducts, FashionSamples
 from commonspace.data.fashion_queries import FashionQueries, near_colour
 from commonspace.data.flickr8k import Flickr8k
+from commonspace.data.karpathy import Coco, Flickr30k
 from commonspace.data.mit_states import MITStates
 from commonspace.data.mit_states_queries import MITStatesQueries
 from commonspace.data.nus_wide_10k import NusWide10k
@@ -32,6 +33,7 @@ from commonspace.data.wikipedia import Wikipedia
 __all__ = [
     "CSS",
     "ClassSplit",
+    "Coco",
     "ComposedQueries",
     "DrawnQueries",
     "Emoji",
@@ -44,6 +46,7 @@ __all__ = [
     "FashionQueries",
     "FashionSamples",
     "Flickr8k",
+    "Flickr30k",
     "MITStates",
     "MITStatesQueries",
     "NusWide10k",

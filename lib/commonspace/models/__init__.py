@@ -11,6 +11,7 @@ from commonspace.models.kernel_cca import KernelCCA
 from commonspace.models.masln import MASLN
 from commonspace.models.semantic_autoencoder import CrossModalSAE, SemanticAutoencoder
 from commonspace.models.semantic_matching import SemanticMatching
+from commonspace.models.sentence_decoder import SentenceDecoder
 from commonspace.models.tirg import TIRG
 from commonspace.models.vqa_composers import MRN, FiLM, ParameterHashing, Relationship, ShowAndTell
 
@@ -35,6 +36,7 @@ __all__ = [
     "Relationship",
     "SemanticAutoencoder",
     "SemanticMatching",
+    "SentenceDecoder",
     "ShowAndTell",
     "TextOnly",
 ]
