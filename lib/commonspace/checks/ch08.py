@@ -1,5 +1,6 @@
-"""Checks of chapter 08, ComposeAE: rotation, turning back, the softmax as printed, two linear layers in one."""
+"""Checks of chapter 08, ComposeAE: rotation, turning back, two linear layers in one, the softmax as printed."""
 
+import cmath
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from commonspace.checks.ch05 import NAIVE, _choice_by_choice, _large, _pairs, _softmax, batch_softmax
+from commonspace.checks.ch05 import NAIVE, _choice_by_choice, _large, _Loss, _pairs, _softmax, batch_softmax
 from commonspace.checks.exercise import PASSED, Exercise, Mistake, Result
 
 
@@ -39,6 +40,8 @@ def _two(names: tuple[str, str], advice: str, answer: Callable, shape: tuple | N
         found = {name: torch.as_tensor(value) for name, value in zip(names, got, strict=True)}
         wanted = tuple(arguments[0].shape if shape is None else shape)
         for name, value in found.items():
+            if value.shape == wanted[::-1] != wanted:
+                raise ValueError(f"{name} is transposed. .mH and .H transpose and conjugate, .conj() conjugates alone.")
             if value.shape != wanted:
                 raise ValueError(f"{name} must have the shape {wanted}; got {tuple(value.shape)}. {advice}")
         return found
@@ -97,7 +100,7 @@ ROTATIONS = (
     ),
     (
         "real part alone",
-        "you return cos(gamma), the real part alone. It does not tell gamma from -gamma, so there is no way back: "
+        "you take cos(gamma), the real part alone. It does not tell gamma from -gamma, so there is no way back: "
         "cos(gamma) + j sin(gamma).",
         lambda g: (g.cos(), g.cos()),
     ),
@@ -107,27 +110,85 @@ ROTATIONS = (
         lambda g: (1j * _turn(-g), -1j * _turn(g)),
         lambda g: (1j * _turn(-g), 1j * _turn(g)),
     ),
+    (
+        "no exp",
+        "exp is missing: j gamma is the exponent. By itself it has modulus |gamma| and stretches; exp(j gamma) has "
+        "modulus 1 and turns.",
+        lambda g: (1j * g, -1j * g),
+        lambda g: (g, -g),
+        lambda g: (g, g),
+    ),
+    (
+        "cos and sin apart",
+        "cos(gamma) and sin(gamma) are the two parts of ONE number, delta: torch.complex(gamma.cos(), gamma.sin()). "
+        "Its conjugate is the other number asked for.",
+        lambda g: (g.cos(), g.sin()),
+        lambda g: (g.cos(), -g.sin()),
+    ),
+    (
+        "degrees",
+        "you convert between degrees and radians. gamma is in radians, as exp, cos and sin expect: use it as it is.",
+        *(
+            lambda g, converted=converted: (_turn(converted(g)), _turn(-converted(g)))
+            for converted in (torch.deg2rad, torch.rad2deg, lambda g: g * 180 / math.pi, lambda g: g / math.pi * 180)
+        ),
+    ),
+    (
+        "modulus and angle exchanged",
+        "your modulus is gamma and your angle 1. torch.polar takes the modulus first: torch.polar(ones, gamma).",
+        lambda g: (g * cmath.exp(1j), g * cmath.exp(-1j)),
+        lambda g: (g * cmath.exp(1j), -g * cmath.exp(1j)),
+    ),
 )
 
-_rotation = Exercise(
+
+def _sum_of_parts(sign: int, gamma: Tensor) -> float:
+    return (gamma.cos() + sign * gamma.sin()).sum().item()
+
+
+def _its_sum_of_parts(answer: Callable, name: str, gamma: Tensor) -> Tensor:
+    number = answer(gamma.float())[name]
+    return (number.real + number.imag).sum()
+
+
+def _gradients(answer: Callable, rng: np.random.Generator) -> Result:
+    """Chapter 05's look at the gradient, of delta and of its conjugate."""
+    for name, sign in (("delta", 1), ("conjugate", -1)):
+        result = _Loss(
+            name=f"rotation, real and imaginary part of its {name} summed,",
+            inputs=lambda rng: (_angles(rng)[0].double(),),
+            reference=partial(_sum_of_parts, sign),
+            mistakes=(),
+            well_done="",
+            tolerance=1e-5,  # of float32
+        )._check(partial(_its_sum_of_parts, answer, name), rng)
+        if result.status != PASSED:
+            break
+    return result
+
+
+_rotation = _InTwoSteps(
     name="rotation",
     inputs=_angles,
     reference=_number_by_number,
     mistakes=tuple(Mistake(name, hint, _delta(slip)) for name, hint, *slips in ROTATIONS for slip in slips),
     well_done="Every number has modulus 1, and delta times its conjugate is 1.",
     always=((torch.tensor([[0.0, 1.0, -1.0, 2.0, 4.0]]),),),
+    then=_gradients,
     tolerance=1e-5,  # of float32
 )
 
 
 def rotation(answer: Callable, seed: int | None = None) -> Result:
-    """Check ``answer(gamma)``, exp(j gamma) and exp(-j gamma)."""
+    """Check ``answer(gamma)``, exp(j gamma) and exp(-j gamma), and the gradient of both."""
     return _rotation(_delta(answer) if callable(answer) else answer, seed)
 
 
 # ---- 2: turning back ------------------------------------------------------------------------------------------------
 
-_turned = partial(_two, ("phi", "back"), "Every number is turned by an angle of its own.")
+_turned = partial(
+    _two, ("phi", "back"), "Each number has an angle of its own; .conj() keeps the shape, .mH transposes."
+)
 
 
 def _sources(rng: np.random.Generator) -> tuple:
@@ -184,7 +245,31 @@ TURNS = (
         "you turn eta by the conjugate, too. The text turns eta by delta = exp(j gamma); only the target goes back.",
         lambda e, d, y: (d.conj() * e, d.conj() * y),
     ),
+    (
+        "target conjugated, not delta",
+        "you conjugate the target, not delta. What comes out is mirrored: the conjugate of what is asked for. "
+        "Conjugate delta, and leave the target as it is.",
+        lambda e, d, y: (d * e, d * y.conj()),
+    ),
+    (
+        "both reversed",
+        "both turn the wrong way. eta goes forward, by delta = exp(j gamma), and the target back, by the conjugate.",
+        lambda e, d, y: (d.conj() * e, d * y),
+    ),
+    (
+        "eta and target exchanged",
+        "you turn the target by delta, and eta back. It is the source, eta, that the text turns; the target goes back.",
+        lambda e, d, y: (d * y, d.conj() * e),
+    ),
 )
+
+
+def _by(delta: Callable, eta, gamma, target) -> tuple:
+    """phi and back with ``delta(gamma)``, a number and its conjugate, in the place of the right ones."""
+    forward, backward = delta(gamma)
+    return forward * eta, backward * target
+
+
 REAL, QUARTERS = torch.tensor([[2.0 + 0j, -1.0 + 0j]]), torch.tensor([[math.pi / 2, math.pi / 2]])
 _rotate_back = Exercise(
     name="rotate_back",
@@ -194,9 +279,13 @@ _rotate_back = Exercise(
         Mistake(name, hint, _turned(lambda eta, gamma, target, slip=slip: slip(eta, _turn(gamma), target)))
         for name, hint, *slips in TURNS
         for slip in slips
-    ),
+    )
+    + tuple(Mistake(name, hint, _turned(partial(_by, slip))) for name, hint, *slips in ROTATIONS for slip in slips),
     well_done="Where the target is phi, you are back at eta.",
-    always=((REAL, QUARTERS, torch.complex(0 * QUARTERS, REAL.real)),),  # the target is phi
+    always=(
+        (REAL, QUARTERS, torch.complex(0 * QUARTERS, REAL.real)),  # the target is phi
+        (torch.tensor([[1 + 2j, 2 - 1j]]), QUARTERS / 2, torch.tensor([[3 - 1j, 1 + 1j]])),  # nothing real, nor phi
+    ),
     tolerance=1e-5,  # of float32
 )
 
@@ -206,123 +295,14 @@ def rotate_back(answer: Callable, seed: int | None = None) -> Result:
     return _rotate_back(_turned(answer) if callable(answer) else answer, seed)
 
 
-# ---- 3: the softmax as printed --------------------------------------------------------------------------------------
-
-_losses = partial(_two, ("printed", "right"), "A loss is one number.", shape=())
-_with_gradient = replace(  # chapter 05's look at the gradient
-    batch_softmax,
-    name="note_softmax, its second loss,",
-    inputs=_pairs,
-    reference=lambda query, target: _choice_by_choice(query, target, 1.0),
-    always=(),
-    mistakes=(),
-)
+# ---- 3: two layers in one -------------------------------------------------------------------------------------------
 
 
-def _in_every_way(name: str, hint: str, printed: dict, right: dict) -> tuple[Mistake, ...]:
-    """A slip made with functions that keep within range and with exp itself, in each of the two."""
-
-    def made(*ways: str | None) -> Callable:
-        losses = [_softmax(**slip, naive=way) for slip, way in zip((printed, right), ways, strict=True)]
-        return lambda query, target: tuple(loss(query, target, 1.0) for loss in losses)
-
-    return tuple(Mistake(name, hint, _losses(made(*ways))) for ways in product((None, *NAIVE), repeat=2))
-
-
-def _term_by_term(query, target) -> dict:
-    """As printed, N equal terms; and each query's choice in turn."""
-    own = [float(q @ y) for q, y in zip(query, target, strict=True)]
-    printed = np.mean([np.logaddexp.reduce([k for _ in own]) - k for k in own])
-    return {"printed": printed, "right": _choice_by_choice(query, target, 1.0)}
-
-
-def _every_target_right(query, target):
-    return math.log(len(query)), -torch.log_softmax(query @ target.T, dim=1).mean()
-
-
-AS_PRINTED = {"below": "own"}
-_note_softmax = _InTwoSteps(
-    name="note_softmax",
-    inputs=_pairs,
-    reference=_term_by_term,
-    mistakes=(
-        *_in_every_way(
-            "exp overflows",
-            "it is right until scores are large. exp of a number above 709 is infinite (in float32 above 88), and "
-            "infinite over infinite is no number. torch.logsumexp subtracts the maximum first; use it in both losses.",
-            AS_PRINTED,
-            {},
-        )[1:],
-        *_in_every_way(
-            "printed read as meant",
-            "your two losses are the same. Look at the printed denominator again: j counts the terms, but no j stands "
-            "in them. Every term is exp(k(q_i, y_i)). Compute just that.",
-            {},
-            {},
-        ),
-        *_in_every_way(
-            "both as printed",
-            "both your losses are as printed. In the right one term j of the denominator belongs to target j, "
-            "exp(k(q_i, y_j)): without other targets there is nothing to choose from.",
-            AS_PRINTED,
-            AS_PRINTED,
-        ),
-        *_in_every_way("swapped", "you return (right, printed). Asked for is the printed one first.", {}, AS_PRINTED),
-        *_in_every_way(
-            "queries run in the printed one",
-            "in your printed denominator the query changes from term to term, exp(k(q_j, y_i)). There is no j in the "
-            "printed terms: it is query i with its own target, N times over.",
-            {"swapped": True},
-            {},
-        ),
-        *_in_every_way(
-            "targets choose",
-            "in your right loss the softmax runs over the queries: targets choose. Here queries choose among targets, "
-            "each row of query @ target.T is one choice (dim=1).",
-            AS_PRINTED,
-            {"swapped": True},
-        ),
-        Mistake(
-            "every target right",
-            "you average -log p over all targets of a row, as if each were the right one. Of row i only entry i "
-            "counts, the diagonal.",
-            _losses(_every_target_right),
-        ),
-        *_in_every_way(
-            "own target left out",
-            "your right denominator leaves the own target out. It is one of the candidates, j runs over all.",
-            AS_PRINTED,
-            {"below": "others"},
-        ),
-        *(
-            mistake
-            for first, second in [(True, False), (False, True), (False, False)]
-            for mistake in _in_every_way(
-                "summed",
-                "divide by N: both losses are means over queries.",
-                AS_PRINTED | {"mean": first},
-                {"mean": second},
-            )
-        ),
-        *_in_every_way(
-            "sign",
-            "the sign is wrong: a loss is MINUS the logarithm of the probability.",
-            AS_PRINTED | {"sign": -1.0},
-            {"sign": -1.0},
-        ),
-    ),
-    well_done="The printed loss is log N, whatever query and target are: it cannot teach anything.",
-    always=((torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)), _large()),
-    then=lambda answer, rng: _with_gradient._check(lambda *given: answer(*given)["right"], rng),
-)
-
-
-def note_softmax(answer: Callable, seed: int | None = None) -> Result:
-    """Check ``answer(query, target)``, the loss as printed and the right one, and the gradient of the right one."""
-    return _note_softmax(_losses(answer) if callable(answer) else answer, seed)
-
-
-# ---- 4: two layers in one -------------------------------------------------------------------------------------------
+def _begun_alike(make: Callable, *arguments):
+    """Made with the same random numbers every time, so that a layer left as it began is known."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make(*arguments)
 
 
 def _merged(answer: Callable) -> Callable:
@@ -332,7 +312,13 @@ def _merged(answer: Callable) -> Callable:
         layers = [nn.Linear(W.shape[1], W.shape[0]) for W in (W1, W2)]
         for layer, W, b in zip(layers, (W1, W2), (b1, b2), strict=True):
             layer.load_state_dict({"weight": W, "bias": b})
-        one = answer(*layers)
+        try:
+            one = _begun_alike(answer, *layers)
+        except (RuntimeError, TypeError) as error:
+            if not any(words in str(error) for words in ("leaf Variable", "as parameter")):
+                raise
+            write = "Write under torch.no_grad(), as in: with torch.no_grad(): one.weight.copy_(...)"
+            raise type(error)(f"{error}\n{write}") from error
         if one is None:
             return None
         kept = [[layer.weight, layer.bias] for layer in layers]
@@ -374,6 +360,14 @@ def _by_questions(W1, b1, W2, b2) -> dict:
     return {"weight": np.stack(columns, axis=1), "bias": bias}
 
 
+def _fresh(W1, W2) -> nn.Linear:
+    return _begun_alike(nn.Linear, W1.shape[1], len(W2))
+
+
+NOT_FILLED = (
+    "weight, bias or both are still the random numbers that every new nn.Linear begins with. Write into both: "
+    "with torch.no_grad(): one.weight.copy_(...), and one.bias.copy_(...)."
+)
 # Biases and weights with a slip, of (W1, b1, W2, b2); a wrong weight is told whatever the bias.
 BIASES = (
     (
@@ -396,6 +390,7 @@ BIASES = (
         "your layer has no bias, or one of zeros. Both layers had one, and W2 b1 + b2 is left of them.",
         lambda W1, b1, W2, b2: 0 * b2,
     ),
+    ("not filled", NOT_FILLED, lambda W1, b1, W2, b2: _fresh(W1, W2).bias),
 )
 WEIGHTS = (
     (
@@ -409,6 +404,7 @@ WEIGHTS = (
         lambda W1, W2: (W2 @ W1).T,
         lambda W1, W2: (W1 @ W2).T,
     ),
+    ("not filled", NOT_FILLED, lambda W1, W2: _fresh(W1, W2).weight),
 )
 
 
@@ -444,3 +440,204 @@ _collapse = _InTwoSteps(
 def collapse(answer: Callable, seed: int | None = None) -> Result:
     """Check ``answer(first, second)``, one nn.Linear in place of two."""
     return _collapse(_merged(answer) if callable(answer) else answer, seed)
+
+
+# ---- 4: the softmax as printed --------------------------------------------------------------------------------------
+
+_losses = partial(_two, ("printed", "right"), "A loss is one number.", shape=())
+_with_gradient = replace(  # chapter 05's look at the gradient
+    batch_softmax,
+    name="note_softmax, its second loss,",
+    inputs=_pairs,
+    reference=lambda query, target: _choice_by_choice(query, target, 1.0),
+    always=(),
+    mistakes=(),
+)
+
+
+def _term_by_term(query, target) -> dict:
+    """As printed, N equal terms; and each query's choice in turn."""
+    own = [float(q @ y) for q, y in zip(query, target, strict=True)]
+    printed = np.mean([np.logaddexp.reduce([k for _ in own]) - k for k in own])
+    return {"printed": printed, "right": _choice_by_choice(query, target, 1.0)}
+
+
+def _loss(**slip) -> Callable:
+    return partial(_softmax(**slip), temperature=1.0)
+
+
+AS_PRINTED, RIGHT = _loss(below="own"), _loss()
+
+
+def _others_own(query, target):
+    own = (query * target).sum(dim=1)
+    return (own.logsumexp(dim=0) - own).mean()
+
+
+SMALL = (*(10.0**-n for n in range(5, 17)), *(torch.finfo(kind).eps for kind in (torch.float32, torch.float64)))
+# Name, hint, and pairs of losses with the slip.
+LOSSES = (
+    (
+        "one term",
+        "your printed loss is 0: your denominator is the one term exp(k(q_i, y_i)). The sum over j has N terms. They "
+        "are equal, but there are N of them, and each quotient is 1 / N.",
+        (lambda query, target: 0.0, RIGHT),
+    ),
+    (
+        "others' own scores",
+        "your printed denominator sums exp(k(q_j, y_j)), each query with its own target. There is no j in the printed "
+        "terms: it is k(q_i, y_i), N times over.",
+        (_others_own, RIGHT),
+    ),
+    (
+        "log d",
+        "your printed loss is log d. The sum has a term for each of the N pairs, not for each of the d "
+        "numbers: len(query).",
+        (lambda query, target: math.log(query.shape[1]), RIGHT),
+    ),
+    (
+        "printed read as meant",
+        "your two losses are the same. Look at the printed denominator again: j counts the terms, but no j stands "
+        "in them. Every term is exp(k(q_i, y_i)). Compute just that.",
+        (RIGHT, RIGHT),
+    ),
+    (
+        "both as printed",
+        "both your losses are as printed. In the right one term j of the denominator belongs to target j, "
+        "exp(k(q_i, y_j)): without other targets there is nothing to choose from.",
+        (AS_PRINTED, AS_PRINTED),
+    ),
+    ("swapped", "you return (right, printed). Asked for is the printed one first.", (RIGHT, AS_PRINTED)),
+    (
+        "queries run in the printed one",
+        "in your printed denominator the query changes from term to term, exp(k(q_j, y_i)). There is no j in the "
+        "printed terms: it is query i with its own target, N times over.",
+        (_loss(swapped=True), RIGHT),
+    ),
+    (
+        "targets choose",
+        "in your right loss the softmax runs over the queries: targets choose. Here queries choose among targets, "
+        "each row of query @ target.T is one choice (dim=1).",
+        (AS_PRINTED, _loss(swapped=True)),
+    ),
+    (
+        "both directions",
+        "your right loss is the mean of both directions. Here only queries choose among targets.",
+        (AS_PRINTED, _loss(ways=2)),
+    ),
+    (
+        "every target right",
+        "you average -log p over all targets of a row, as if each were the right one. Of row i only entry i "
+        "counts, the diagonal.",
+        (AS_PRINTED, lambda query, target: -torch.log_softmax(query @ target.T, dim=1).mean()),
+    ),
+    (
+        "own target left out",
+        "your right denominator leaves the own target out. It is one of the candidates, j runs over all.",
+        (AS_PRINTED, _loss(below="others")),
+    ),
+    (
+        "cosines",
+        "you normalise the rows. k is the dot product of the rows as they come.",
+        (AS_PRINTED, _loss(unit=True)),
+    ),
+    (
+        "summed",
+        "divide by N: both losses are means over queries.",
+        (AS_PRINTED, _loss(mean=False)),
+        (_loss(below="own", mean=False), RIGHT),
+        (_loss(below="own", mean=False), _loss(mean=False)),
+    ),
+    (
+        "sign",
+        "the sign is wrong: a loss is MINUS the logarithm of the probability.",
+        (_loss(below="own", sign=-1.0), _loss(sign=-1.0)),
+    ),
+    (
+        "lifted",
+        "you add a small number inside the log (or cut off there). Then no pair can cost more than the log of that, "
+        "and the worst pairs cost too little. torch.logsumexp and torch.log_softmax need no such help.",
+        *(
+            (printed, lambda q, y, by=by: -(torch.softmax(q @ y.T, dim=1).diagonal() + by).log().mean())
+            for by in SMALL
+            for printed in (AS_PRINTED, lambda q, y, by=by: -math.log(1 / len(q) + by))
+        ),
+    ),
+)
+# Ways that go wrong on large scores: name, hint, what is subtracted before exp is taken.
+RANGES = (
+    (
+        "exp overflows",
+        "it is right until scores are large. exp of a number above 709 is infinite (in float32 above 88), and "
+        "infinite over infinite is no number. torch.logsumexp subtracts the maximum first; use it in both losses.",
+        lambda S: 0.0,
+    ),
+    (
+        "one maximum for all",
+        "it is right until scores lie far apart. You subtract ONE maximum from all of them, and exp makes 0 of a whole "
+        "row that lies far below. Each row's own maximum is to be subtracted, S.amax(dim=1, keepdim=True): "
+        "torch.logsumexp does that.",
+        lambda S: S.max(),
+    ),
+    (
+        "log of 0",
+        "it is right until scores lie far apart. Then exp, or a probability made of it, is too small for a number and "
+        "becomes 0, and log of 0 is infinite. Take the logarithm with torch.logsumexp or torch.log_softmax, in both "
+        "losses: they do without the probability.",
+        lambda S: S.amax(dim=1, keepdim=True),
+    ),
+)
+
+
+def _pair(printed: Callable, right: Callable) -> Callable:
+    return _losses(lambda query, target: (printed(query, target), right(query, target)))
+
+
+def _out_of_range() -> tuple[Mistake, ...]:
+    """Each way in the right loss, the printed one or both, where the right one's is named."""
+    ways = [
+        (name, hint, {"logits": lambda S, t, less=less: S - less(S), "naive": naive})
+        for name, hint, less in RANGES
+        for naive in NAIVE
+    ]
+    safe = ("", "", {})  # first, as some ways do no harm in one of the two
+    return tuple(
+        Mistake(
+            *(right if right is not safe else printed)[:2], _pair(_loss(below="own", **printed[2]), _loss(**right[2]))
+        )
+        for right, printed in product((safe, *ways), repeat=2)
+        if (right, printed) != (safe, safe)
+    )
+
+
+def _square(*scores: float) -> tuple:
+    """Pairs without anything in common, whose own scores are the squares of these."""
+    rows = torch.diag(torch.tensor(scores, dtype=torch.float64))
+    return rows, rows
+
+
+_on_large_scores = _InTwoSteps(
+    name="note_softmax",
+    inputs=_pairs,
+    reference=_term_by_term,
+    mistakes=_out_of_range(),
+    well_done="",
+    always=(_large(), _square(40.0, 40.0), _square(40.0, 1.0)),  # which way it was, only all of them tell
+    trials=0,
+    then=lambda answer, rng: _with_gradient._check(lambda *given: answer(*given)["right"], rng),
+)
+UNLIKELY = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0]], dtype=torch.float64)  # the own target has p = exp(-36)
+_note_softmax = _InTwoSteps(
+    name="note_softmax",
+    inputs=_pairs,
+    reference=_term_by_term,
+    mistakes=tuple(Mistake(name, hint, _pair(*pair)) for name, hint, *pairs in LOSSES for pair in pairs),
+    well_done="The printed loss is log N, whatever query and target are: it cannot teach anything.",
+    always=(_square(1.0, 1.0), (UNLIKELY, UNLIKELY.flip(0))),
+    then=_on_large_scores._check,
+)
+
+
+def note_softmax(answer: Callable, seed: int | None = None) -> Result:
+    """Check ``answer(query, target)``, the loss as printed and the right one, and the gradient of the right one."""
+    return _note_softmax(_losses(answer) if callable(answer) else answer, seed)
