@@ -37,6 +37,8 @@ def affine(weight, bias, x: list[float]) -> list[float]:
 def by_loops(net, text: str) -> tuple[list[list[float]], list[float]]:
     """The state at each word of one text, forward (and backward), and the features: numbers, one word at a time."""
     words, dim, rnn = WORDS.encode(text), net.config["dim"], net.rnn
+    if net.config["brackets"]:
+        words = [len(WORDS) + 1, *words, len(WORDS) + 2]
     vectors = [net.embedding.weight[i].tolist() for i in words]
     ways = []
     for suffix in ("", "_reverse")[: 1 + net.config["bidirectional"]]:
@@ -56,8 +58,13 @@ def by_loops(net, text: str) -> tuple[list[list[float]], list[float]]:
                 h = [(1 - zi) * ni + zi * hi for zi, ni, hi in zip(z, n, h, strict=True)]
             states.append(h)
         ways.append(states[::-1] if suffix else states)
-    every = [[x for part in parts for x in part] for parts in zip(*ways, strict=True)]
-    if net.pooling == "last":
+    if net.config["directions"] == "mean":
+        every = [[sum(pair) / 2 for pair in zip(*parts, strict=True)] for parts in zip(*ways, strict=True)]
+    else:
+        every = [[x for part in parts for x in part] for parts in zip(*ways, strict=True)]
+    if net.pooling == "last" and net.config["directions"] == "mean":
+        pooled = [(x + y) / 2 for x, y in zip(ways[0][-1], ways[1][0], strict=True)]
+    elif net.pooling == "last":
         pooled = ways[0][-1] + (ways[1][0] if len(ways) > 1 else [])
     elif net.pooling == "mean":
         pooled = [sum(column) / len(every) for column in zip(*every, strict=True)]
@@ -82,6 +89,27 @@ def test_equals_the_equations_word_by_word(kind, pooling, bidirectional):
         every, expected = by_loops(net, text)
         assert features[i].tolist() == pytest.approx(expected, abs=1e-12)
         assert states[i, mask[i]].tolist() == [pytest.approx(state, abs=1e-12) for state in every]
+
+
+@pytest.mark.parametrize("pooling", POOLING)
+@pytest.mark.parametrize("kind", KINDS)
+def test_directions_averaged_words_of_their_own_width_and_brackets(kind, pooling):
+    options = {"bidirectional": True, "directions": "mean", "word_dim": 4, "brackets": True}
+    net = encoder(kind, pooling=pooling, **options).double()
+    features = net(TEXTS)
+    states, mask = net.states(TEXTS)
+    assert states.shape == (5, 13, 6)
+    assert net.state_dim == net.head[1].in_features == 6
+    assert mask.sum(dim=1).tolist() == [4, 13, 3, 4, 7]
+    assert net.embedding.weight.shape == (len(WORDS) + 3, 4)
+    assert net.tokens(["dog"])[0].tolist() == [[net.padding + 1, *WORDS.encode("dog"), net.padding + 2]]
+    for i, text in enumerate(TEXTS):
+        every, expected = by_loops(net, text)
+        assert features[i].tolist() == pytest.approx(expected, abs=1e-12)
+        assert states[i, mask[i]].tolist() == [pytest.approx(state, abs=1e-12) for state in every]
+    again = build_encoder(json.loads(json.dumps(net.config))).double()
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.eval()(TEXTS), features)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -230,9 +258,12 @@ def test_bad_texts_are_refused(method, texts, message):
     ("options", "message"),
     [
         ({"pooling": "first"}, "'last', 'mean', 'max'; got 'first'"),
-        ({"dim": 0}, "at least 1.* got 0, 5 and 0.1"),
+        ({"dim": 0}, "at least 1.* got 0, 5, 0 and 0.1"),
         ({"out_dim": 0}, "got 6, 0"),
-        ({"dropout": 1.0}, r"dropout in \[0, 1\); got 6, 5 and 1.0"),
+        ({"word_dim": 0}, "got 6, 5, 0 and 0.1"),
+        ({"directions": "sum", "bidirectional": True}, "'concat', 'mean'.*got 'sum' and True"),
+        ({"directions": "mean"}, "'mean' needs bidirectional=True; got 'mean' and False"),
+        ({"dropout": 1.0}, r"dropout in \[0, 1\); got 6, 5, 6 and 1.0"),
         ({"dropout": math.nan}, "and nan"),
     ],
 )

@@ -49,6 +49,23 @@ def test_equals_the_metrics_of_the_full_matrix(rng, similarity, block):
     assert evaluate(query, gallery[:40], ks=3, **options) == full(sim[:, :40], np.arange(40), ks=3)
 
 
+def test_any_similarity_may_be_given_as_a_function(rng):
+    """One that is not symmetric, so that queries and items cannot be mistaken for each other."""
+    query, gallery = rng.normal(size=(40, 6)), np.repeat(rng.normal(size=(30, 6)), 3, axis=0)
+    ids, seen = rng.integers(0, 90, 40), []
+
+    def order(q, g):
+        seen.append((tuple(q.shape), tuple(g.shape), torch.is_grad_enabled()))
+        return -(g[None] - q[:, None]).clamp(min=0).pow(2).sum(dim=2)
+
+    sim = -(np.maximum(gallery[None] - query[:, None], 0) ** 2).sum(axis=2)
+    found = evaluate(query, gallery, relevant=ids, similarity=order, block=15)
+    assert found == full(sim, ids)
+    assert found != full(-(np.maximum(query[:, None] - gallery[None], 0) ** 2).sum(axis=2), ids)
+    assert found["R@1"] == 0  # every item is there three times, and equal rows tie
+    assert seen == [((n, 6), (30, 6), False) for n in (15, 15, 10)]
+
+
 @pytest.mark.parametrize(("block", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (1024, [5])])
 def test_block_bounds_the_queries_at_a_time(monkeypatch, block, sizes):
     module, seen = sys.modules[evaluate.__module__], []
@@ -247,6 +264,15 @@ nan[1, 2] = np.nan
         (a, b, {}, "4 queries and 5 gallery items cannot be pairs of rows: pass relevant="),
         (a, b, {"exclude": [0, 1, 2, 3]}, "pass relevant="),
         (a, a, {"similarity": "l2"}, "similarity must be one of 'cosine', 'dot', 'euclidean'; got 'l2'"),
+        (
+            a,
+            b,
+            {"similarity": lambda q, g: g @ q.T, "relevant": [0] * 4},
+            r"scores \(4, 5\) .* got torch.float64 \(5, 4\)",
+        ),
+        (a, a, {"similarity": lambda q, g: q @ g.T > 0}, "higher is closer; got torch.bool"),
+        (a, a, {"similarity": lambda q, g: (q @ g.T).numpy()}, "must give a tensor of scores .* got ndarray"),
+        (a, a, {"similarity": lambda q, g: q @ g.T / 0}, "similarity's result .* has NaN or infinite values"),
         (a, a, {"no_relevant": "zero"}, "no_relevant must be one of"),
         (a, a, {"ks": (1, 0)}, "positive integer; got 0"),
         (a, a, {"block": 0}, "block must be a positive integer; got 0"),

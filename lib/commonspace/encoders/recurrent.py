@@ -19,15 +19,18 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from commonspace.encoders.text import _check_texts
 
 POOLING = ("last", "mean", "max")
+DIRECTIONS = ("concat", "mean")
 
 
 class Recurrent(nn.Module):
     """What `LSTM` and `GRU` share.
 
     ``vocabulary``: a `data.Vocabulary`, or the dict it gives. Ids: 0 every unknown word, i + 1 the word i, and one more
-    for the filling; a text without any word (only punctuation) reads as one unknown word. ``dim``: of a word vector,
-    and of a state of either direction. ``dropout``: before the linear layer to ``out_dim``. ``pooling``: "last" (the
-    state after a text's last word; of the backward direction, after its first), "mean" or "max" over its words.
+    for the filling; a text without any word (only punctuation) reads as one unknown word. ``dim``: of a state of either
+    direction, and of a word vector unless ``word_dim`` says otherwise. ``dropout``: before the linear layer to
+    ``out_dim``. ``pooling``: "last" (the state after a text's last word; of the backward direction, after its first),
+    "mean" or "max" over its words. ``directions``: how the two make one state, one behind the other ("concat") or
+    their "mean". ``brackets``: two ids more, one read before the first word and one after the last.
     """
 
     network: type[nn.LSTM] | type[nn.GRU]
@@ -40,13 +43,23 @@ class Recurrent(nn.Module):
         dropout: float = 0.1,
         pooling: str = "last",
         bidirectional: bool = False,
+        word_dim: int | None = None,
+        directions: str = "concat",
+        brackets: bool = False,
     ):
         super().__init__()
         if pooling not in POOLING:
             raise ValueError(f"pooling must be one of {', '.join(map(repr, POOLING))}; got {pooling!r}")
-        if dim < 1 or out_dim < 1 or not 0 <= dropout < 1:
+        word_dim = dim if word_dim is None else word_dim
+        if min(dim, out_dim, word_dim) < 1 or not 0 <= dropout < 1:
             raise ValueError(
-                f"dim and out_dim must be at least 1, dropout in [0, 1); got {dim}, {out_dim} and {dropout!r}"
+                f"dim, out_dim and word_dim must be at least 1, dropout in [0, 1); got {dim}, {out_dim}, {word_dim} "
+                f"and {dropout!r}"
+            )
+        if directions not in DIRECTIONS or (directions == "mean" and not bidirectional):
+            raise ValueError(
+                f"directions must be one of {DIRECTIONS}, and 'mean' needs bidirectional=True; got {directions!r} and "
+                f"{bidirectional}"
             )
         vocabulary = vocabulary if isinstance(vocabulary, dict) else vocabulary.to_dict()
         self.config = {
@@ -57,20 +70,25 @@ class Recurrent(nn.Module):
             "dropout": dropout,
             "pooling": pooling,
             "bidirectional": bidirectional,
+            "word_dim": word_dim,
+            "directions": directions,
+            "brackets": brackets,
         }
-        self.pooling, self.out_dim = pooling, out_dim
-        self.state_dim = 2 * dim if bidirectional else dim
+        self.pooling, self.out_dim, self.directions = pooling, out_dim, directions
+        self.state_dim = 2 * dim if bidirectional and directions == "concat" else dim
         self._id = {word: i for i, word in enumerate(vocabulary["words"], start=1)}
         self._pattern = re.compile(vocabulary["pattern"])
         self.padding = len(self._id) + 1
-        self.embedding = nn.Embedding(self.padding + 1, dim, padding_idx=self.padding)
-        self.rnn = self.network(dim, dim, batch_first=True, bidirectional=bidirectional)
+        self.brackets = (self.padding + 1, self.padding + 2) if brackets else None  # the ids of start and end
+        self.embedding = nn.Embedding(self.padding + (3 if brackets else 1), word_dim, padding_idx=self.padding)
+        self.rnn = self.network(word_dim, dim, batch_first=True, bidirectional=bidirectional)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.state_dim, out_dim))
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """B texts -> the ids of their words (B, T) int64, and which of them are words and no filling, (B, T) bool.
 
-        T is the number of words of the longest. Raises ValueError for no texts or an empty text.
+        T is the number of words of the longest, and 2 more with ``brackets``, which count as words. Raises
+        ValueError for no texts or an empty text.
         """
         ids = self._ids(texts).to(self.embedding.weight.device)
         return ids, ids != self.padding
@@ -93,7 +111,8 @@ class Recurrent(nn.Module):
         """(B, T) on the CPU."""
         _check_texts(texts)
         cut = (self._pattern.findall(text.lower()) for text in texts)
-        rows = [torch.tensor([self._id.get(word, 0) for word in words] or [0]) for words in cut]
+        start, end = ([i] for i in self.brackets) if self.brackets else ([], [])
+        rows = [torch.tensor(start + ([self._id.get(word, 0) for word in words] or [0]) + end) for words in cut]
         return pad_sequence(rows, batch_first=True, padding_value=self.padding)
 
     def _read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +124,10 @@ class Recurrent(nn.Module):
         packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
         states, last = self.rnn(packed)
         last = last[0] if isinstance(last, tuple) else last  # (directions, B, dim); an LSTM gives its cells as well
-        return pad_packed_sequence(states, batch_first=True)[0], mask, torch.cat(last.unbind(), dim=1)
+        states = pad_packed_sequence(states, batch_first=True)[0]
+        if self.directions == "mean":
+            return states.unflatten(2, (2, -1)).mean(dim=2), mask, last.mean(dim=0)
+        return states, mask, torch.cat(last.unbind(), dim=1)
 
 
 class LSTM(Recurrent):

@@ -8,6 +8,7 @@ from commonspace.losses.adversarial import (
     reverse_gradient,
 )
 from commonspace.losses.correlation import correlation_loss
+from commonspace.losses.order import order_similarity
 from commonspace.losses.pairs import contrastive_loss, hinge_loss, triplet_margin_loss
 from commonspace.losses.ranking import intermodal_triplet_loss, share_a_label
 from commonspace.losses.reconstruction import reconstruction_loss
@@ -23,6 +24,7 @@ __all__ = [
     "intermodal_triplet_loss",
     "modality_accuracy",
     "modality_loss",
+    "order_similarity",
     "reconstruction_loss",
     "reversal_strength",
     "reverse_gradient",

@@ -7,6 +7,7 @@ from commonspace.models.composed import ComposedRetrieval
 from commonspace.models.composer import Composer
 from commonspace.models.composers import COMPOSERS, AttributeAsOperator, Concat, ImageOnly, TextOnly
 from commonspace.models.deep_cca import DeepCCA
+from commonspace.models.gxn_look import LOOK_CONFIGURATIONS, GXNLook, sentence_encoders
 from commonspace.models.kernel_cca import KernelCCA
 from commonspace.models.masln import MASLN
 from commonspace.models.semantic_autoencoder import CrossModalSAE, SemanticAutoencoder
@@ -19,6 +20,7 @@ __all__ = [
     "ACMR",
     "CCA",
     "COMPOSERS",
+    "LOOK_CONFIGURATIONS",
     "MASLN",
     "MRN",
     "TIRG",
@@ -30,6 +32,7 @@ __all__ = [
     "CrossModalSAE",
     "DeepCCA",
     "FiLM",
+    "GXNLook",
     "ImageOnly",
     "KernelCCA",
     "ParameterHashing",
@@ -39,4 +42,5 @@ __all__ = [
     "SentenceDecoder",
     "ShowAndTell",
     "TextOnly",
+    "sentence_encoders",
 ]
