@@ -465,7 +465,7 @@ def constant(query, target):
         (lambda q, y: -constant(q, y), lambda q, y: -right(q, y), "sign", "MINUS the logarithm"),
         (lambda q, y: 0.0, right, "one term", "N of them"),
         (lambda q, y: -torch.log(torch.ones(3)).mean(), right, "one term", "each quotient is 1 / N"),
-        (lambda q, y: one_by_one(q, y, below="q_j, y_j"), right, "others' own scores", "k(q_i, y_i), N times"),
+        (lambda q, y: one_by_one(q, y, below="q_j, y_j"), right, "others' own scores", "kappa(theta_i, y_i), N times"),
         (lambda q, y: math.log(len(q[0])), right, "log d", "len(query)"),
         (constant, lambda q, y: right(F.normalize(q), F.normalize(y)), "cosines", "as they come"),
         (constant, lambda q, y: (right(q, y) + right(y, q)) / 2, "both directions", "only queries choose"),

@@ -550,3 +550,9 @@ def test_what_cannot_turn_does_not_search_back(settings):
     model = composeae.build(queries, composeae.Config.profile("lesson", text="gru", dim=8, width=4, **settings))
     with pytest.raises(ValueError, match="only a ComposeAE in complex space turns back"):
         composeae.search_back(model, queries)
+
+
+def test_the_search_back_goes_through_many_queries_in_blocks():
+    model, queries = turning()
+    many = queries[torch.arange(len(queries)).repeat(15)]
+    assert torch.equal(composeae.search_back(model, many), composeae.search_back(model, queries).repeat(15))

@@ -479,14 +479,16 @@ SMALL = (*(10.0**-n for n in range(5, 17)), *(torch.finfo(kind).eps for kind in 
 LOSSES = (
     (
         "one term",
-        "your printed loss is 0: your denominator is the one term exp(k(q_i, y_i)). The sum over j has N terms. They "
+        "your printed loss is 0: your denominator is the one term exp(kappa(theta_i, y_i)). The sum "
+        "over m has N terms. They "
         "are equal, but there are N of them, and each quotient is 1 / N.",
         (lambda query, target: 0.0, RIGHT),
     ),
     (
         "others' own scores",
-        "your printed denominator sums exp(k(q_j, y_j)), each query with its own target. There is no j in the printed "
-        "terms: it is k(q_i, y_i), N times over.",
+        "your printed denominator sums exp(kappa(theta_m, y_m)), each query with its own target. "
+        "There is no m in the printed "
+        "terms: it is kappa(theta_i, y_i), N times over.",
         (_others_own, RIGHT),
     ),
     (
@@ -498,19 +500,20 @@ LOSSES = (
     (
         "printed read as meant",
         "your two losses are the same. Look at the printed denominator again: j counts the terms, but no j stands "
-        "in them. Every term is exp(k(q_i, y_i)). Compute just that.",
+        "in them. Every term is exp(kappa(theta_i, y_i)). Compute just that.",
         (RIGHT, RIGHT),
     ),
     (
         "both as printed",
         "both your losses are as printed. In the right one term j of the denominator belongs to target j, "
-        "exp(k(q_i, y_j)): without other targets there is nothing to choose from.",
+        "exp(kappa(theta_i, y_m)): without other targets there is nothing to choose from.",
         (AS_PRINTED, AS_PRINTED),
     ),
     ("swapped", "you return (right, printed). Asked for is the printed one first.", (RIGHT, AS_PRINTED)),
     (
         "queries run in the printed one",
-        "in your printed denominator the query changes from term to term, exp(k(q_j, y_i)). There is no j in the "
+        "in your printed denominator the query changes from term to term, exp(kappa(theta_m, y_i)). "
+        "There is no m in the "
         "printed terms: it is query i with its own target, N times over.",
         (_loss(swapped=True), RIGHT),
     ),

@@ -66,6 +66,9 @@ class Karpathy:
     captions: ClassVar[str]  # the JSON file's name
     command: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]  # the photos', as their owners name them
+    train: PairedSamples
+    validation: PairedSamples
+    test: PairedSamples
 
     def __init__(self, root: str | Path | None, size: tuple[int, int], n_captions: int | None, parts: dict) -> None:
         size = check_size(size)
@@ -111,9 +114,6 @@ class Flickr30k(Karpathy):
     title, dataset, captions = "Flickr30k", "flickr30k", "dataset_flickr30k.json"
     command = "python data_scripts/get_flickr30k.py"
     folders = ("flickr30k-images", "flickr30k_images")
-    train: PairedSamples
-    validation: PairedSamples
-    test: PairedSamples
 
     def __init__(
         self,
@@ -135,9 +135,6 @@ class Coco(Karpathy):
     title, dataset, captions = "COCO", "coco", "dataset_coco.json"
     command = "python data_scripts/get_coco.py"
     folders = ("train2014", "val2014")
-    train: PairedSamples
-    validation: PairedSamples
-    test: PairedSamples
 
     def __init__(
         self,

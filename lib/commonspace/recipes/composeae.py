@@ -26,12 +26,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from commonspace.data import ComposedQueries
 from commonspace.metrics import first_answers
 from commonspace.models.composeae import ComposeAE
 from commonspace.models.composed import ComposedRetrieval
-from commonspace.recipes import compose, compose_data, tirg
+from commonspace.recipes import compose, tirg
 from commonspace.recipes.compose import build, evaluate, fit
 from commonspace.recipes.report import Report
 
@@ -59,25 +60,30 @@ def search_back(
     """Whether each query's target, turned back by its text, lies nearest to its source: (n,) bool.
 
     The gallery is all pictures but the target. Right is every source from which a query with this text has this target.
-    ``texts``: n others to turn by, for a control. ``conjugate=False`` turns forwards
-    instead, another control. Raises ValueError for a composer that cannot turn.
+    ``texts``: n others to turn by, a control; ``conjugate=False`` turns forwards instead, another. Raises ValueError
+    for a composer that cannot turn.
     """
     if not isinstance(model.composer, ComposeAE) or not model.composer.rotations:
         raise ValueError(f"only a ComposeAE in complex space turns back; this is a {model.composer.config['composer']}")
     was_training, here = model.training, model.unit.scale.device
+    texts = queries.modification if texts is None else texts
     model.eval()
     try:
         blocks = torch.arange(len(queries.images)).split(512)
         phi = torch.cat([model.vector(model.read(queries.images[rows].to(here))) for rows in blocks])
-        text = model.text_encoder(queries.modification if texts is None else texts)
-        back = model.composer(phi[queries.target.to(here)], text, conjugate=conjugate)
+        back = [
+            model.composer(
+                phi[queries.target[rows].to(here)], model.text_encoder([texts[i] for i in rows.tolist()]), conjugate
+            )
+            for rows in torch.arange(len(queries)).split(512)
+        ]
     finally:
         model.train(was_training)
-    unit = [torch.nn.functional.normalize(rows.float(), dim=1).cpu() for rows in (back, phi)]
-    answer = first_answers(*unit, exclude=queries.target)
-    asked = compose_data.numbered(list(zip(queries.target.tolist(), queries.modification, strict=True)))[:, 0]
-    right = set(zip(asked.tolist(), queries.source.tolist(), strict=True))
-    return torch.tensor([pair in right for pair in zip(asked.tolist(), answer.tolist(), strict=True)])
+    unit = [F.normalize(rows.float(), dim=1).cpu() for rows in (torch.cat(back), phi)]
+    answer = first_answers(*unit, exclude=queries.target).tolist()
+    target, right = queries.target.tolist(), set()
+    right.update(zip(target, queries.modification, queries.source.tolist(), strict=True))
+    return torch.tensor([found in right for found in zip(target, queries.modification, answer, strict=True)])
 
 
 def run(config: Config) -> Report:
