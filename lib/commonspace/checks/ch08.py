@@ -480,15 +480,13 @@ LOSSES = (
     (
         "one term",
         "your printed loss is 0: your denominator is the one term exp(kappa(theta_i, y_i)). The sum "
-        "over m has N terms. They "
-        "are equal, but there are N of them, and each quotient is 1 / N.",
+        "over m has N terms. They are equal, but there are N of them, and each quotient is 1 / N.",
         (lambda query, target: 0.0, RIGHT),
     ),
     (
         "others' own scores",
         "your printed denominator sums exp(kappa(theta_m, y_m)), each query with its own target. "
-        "There is no m in the printed "
-        "terms: it is kappa(theta_i, y_i), N times over.",
+        "There is no m in the printed terms: it is kappa(theta_i, y_i), N times over.",
         (_others_own, RIGHT),
     ),
     (
@@ -499,13 +497,13 @@ LOSSES = (
     ),
     (
         "printed read as meant",
-        "your two losses are the same. Look at the printed denominator again: j counts the terms, but no j stands "
+        "your two losses are the same. Look at the printed denominator again: m counts the terms, but no m stands "
         "in them. Every term is exp(kappa(theta_i, y_i)). Compute just that.",
         (RIGHT, RIGHT),
     ),
     (
         "both as printed",
-        "both your losses are as printed. In the right one term j of the denominator belongs to target j, "
+        "both your losses are as printed. In the right one term m of the denominator belongs to target m, "
         "exp(kappa(theta_i, y_m)): without other targets there is nothing to choose from.",
         (AS_PRINTED, AS_PRINTED),
     ),
