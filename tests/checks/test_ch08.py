@@ -448,11 +448,11 @@ def constant(query, target):
 @pytest.mark.parametrize(
     ("printed", "second", "mistake", "words"),
     [
-        (right, right, "printed read as meant", "no j stands in them"),
+        (right, right, "printed read as meant", "no m stands in them"),
         (lambda q, y: one_by_one(q, y, below="y_j"), right, "printed read as meant", "Every term"),
         (lambda q, y: one_by_one(q, y, below="y_j", log=naive_log), right, "printed read as meant", "the same"),
         (one_by_one, one_by_one, "both as printed", "nothing to choose from"),
-        (constant, constant, "both as printed", "belongs to target j"),
+        (constant, constant, "both as printed", "belongs to target m"),
         (right, one_by_one, "swapped", "the printed one first"),
         (lambda q, y: one_by_one(q, y, below="q_j"), right, "queries run in the printed one", "its own target"),
         (constant, lambda q, y: right(y, q), "targets choose", "dim=1"),
