@@ -9,6 +9,7 @@ from commonspace.encoders.bert import Bert
 from commonspace.encoders.build import Sequence, build_encoder
 from commonspace.encoders.image import PixelFeatures, ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
+from commonspace.encoders.pooling import Cells
 from commonspace.encoders.recurrent import GRU, LSTM
 from commonspace.encoders.scale import ScaledUnitNorm, Standardize
 from commonspace.encoders.text import BagOfWords
@@ -19,6 +20,7 @@ __all__ = [
     "MLP",
     "BagOfWords",
     "Bert",
+    "Cells",
     "PixelFeatures",
     "ResNet",
     "ScaledUnitNorm",

@@ -8,6 +8,7 @@ from torch import nn
 from commonspace.encoders.bert import Bert
 from commonspace.encoders.image import ResNet, SmallConvNet
 from commonspace.encoders.mlp import MLP
+from commonspace.encoders.pooling import Cells
 from commonspace.encoders.recurrent import GRU, LSTM
 from commonspace.encoders.scale import ScaledUnitNorm, Standardize
 from commonspace.encoders.text import BagOfWords
@@ -39,7 +40,7 @@ class Sequence(nn.Module):
 
 _ENCODERS = {
     kind.__name__: kind
-    for kind in (GRU, LSTM, MLP, BagOfWords, Bert, ResNet, ScaledUnitNorm, SmallConvNet, Standardize)
+    for kind in (GRU, LSTM, MLP, BagOfWords, Bert, Cells, ResNet, ScaledUnitNorm, SmallConvNet, Standardize)
 }
 
 

@@ -7,6 +7,7 @@ from commonspace.models.composed import ComposedRetrieval
 from commonspace.models.composer import Composer
 from commonspace.models.composers import COMPOSERS, AttributeAsOperator, Concat, ImageOnly, TextOnly
 from commonspace.models.deep_cca import DeepCCA
+from commonspace.models.gxn import GXN
 from commonspace.models.gxn_look import LOOK_CONFIGURATIONS, GXNLook, sentence_encoders
 from commonspace.models.kernel_cca import KernelCCA
 from commonspace.models.masln import MASLN
@@ -20,6 +21,7 @@ __all__ = [
     "ACMR",
     "CCA",
     "COMPOSERS",
+    "GXN",
     "LOOK_CONFIGURATIONS",
     "MASLN",
     "MRN",

@@ -129,21 +129,28 @@ class GXNLook(nn.Module):
 
     # ---- from images and sentences to vectors, step by step ----
 
-    def image_vectors(self, images: Any) -> Tensor:
-        """B images, as the encoder takes them -> v_h and v_l, (B, 2, dim); with h alone (B, 1, dim)."""
+    def image_heads_of(self, images: Any) -> Tensor:
+        """B images, as the encoder takes them -> P_v^h f and P_v^l f, (B, 2, dim); with h alone (B, 1, dim)."""
         features = self.image_encoder(images)
         if self.settings["unit_features"]:
             features = unit_rows(features)
-        return self._place([head(features) for head in self.image_heads], self.settings["unit_images"])
+        x = torch.stack([head(features) for head in self.image_heads], dim=1)
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def place(self, heads: Tensor) -> Tensor:
+        """What `image_heads_of` gave -> v_h and v_l, of the same shape: on the unit sphere, without their signs."""
+        return self._absolute(unit_rows(heads) if self.settings["unit_images"] else heads)
+
+    def image_vectors(self, images: Any) -> Tensor:
+        """B images, as the encoder takes them -> v_h and v_l, (B, 2, dim); with h alone (B, 1, dim)."""
+        return self.place(self.image_heads_of(images))
 
     def text_vectors(self, texts: Sequence[str]) -> Tensor:
         """B sentences -> t_h and t_l, (B, 2, dim); with h alone (B, 1, dim)."""
-        return self._place([encoder(texts) for encoder in self.text_encoders], True)
+        x = torch.stack([encoder(texts) for encoder in self.text_encoders], dim=1)
+        return self._absolute(unit_rows(x.to(torch.promote_types(x.dtype, torch.float32))))
 
-    def _place(self, rows: list[Tensor], unit: bool) -> Tensor:
-        x = torch.stack(rows, dim=1)  # (B, heads, dim)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        x = unit_rows(x) if unit else x
+    def _absolute(self, x: Tensor) -> Tensor:
         return x.abs() if self.settings["absolute"] else x
 
     def joined(self, vectors: Tensor) -> Tensor:
@@ -176,13 +183,20 @@ class GXNLook(nn.Module):
         brings the vectors of all processes together (`training.all_gather`): the loss is that of the whole batch.
         ``mining``: another than the model's, for this call.
         """
-        if len(images) != len(texts) or (image_id is not None and image_id.shape != (len(texts),)):
-            of = "none" if image_id is None else tuple(image_id.shape)
-            raise ValueError(
-                f"{len(images)} images, {len(texts)} texts, image_id {of}: a pair has one of each, (B,) ids"
-            )
+        check_batch(images, texts, image_id)
+        return self.rank_losses(self.image_vectors(images), self.text_vectors(texts), image_id, gather, mining)
+
+    def rank_losses(
+        self,
+        image_vectors: Tensor,
+        text_vectors: Tensor,
+        image_id: Tensor | None = None,
+        gather: Callable[[Tensor], Tensor] | None = None,
+        mining: Literal["all", "hardest"] | None = None,
+    ) -> dict[str, Tensor]:
+        """`losses` of vectors that are there already, (B, 2, dim) each."""
         gather = gather or (lambda rows: rows)
-        image, text = gather(self.joined(self.image_vectors(images))), gather(self.joined(self.text_vectors(texts)))
+        image, text = gather(self.joined(image_vectors)), gather(self.joined(text_vectors))
         same = None if image_id is None else share_a_label(gather(image_id.to(image.device)))
         sim = self.similarity(image, text)
         loss = hinge_loss(sim, self.settings["margin"], mining or self.settings["mining"], symmetric=True, same=same)
@@ -201,20 +215,36 @@ class GXNLook(nn.Module):
         """n sentences -> rows of the same width."""
         return embed(self, texts, call=lambda batch: self.joined(self.text_vectors(batch)))
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``weights.safetensors`` and ``config.json``, whole or not at all."""
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds the model again, without its weights."""
         names = ("text_encoder", "grounded_text_encoder")
         texts = {name: encoder.config for name, encoder in zip(names, self.text_encoders, strict=False)}
-        save_model(self, folder, {"image_encoder": self.image_encoder.config} | texts | self.settings)
+        return {"image_encoder": self.image_encoder.config} | texts | self.settings
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A model of the same make as the one whose ``config`` this is, its weights still random."""
+        return cls(**{name: build_encoder(x) if name.endswith("_encoder") else x for name, x in config.items()})
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``weights.safetensors`` and ``config.json``, whole or not at all."""
+        save_model(self, folder, self.config)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """The model that `save` wrote, in evaluation mode on the CPU."""
         weights, config = load_model(folder)
-        encoders = {name: build_encoder(config.pop(name)) for name in [*config] if name.endswith("_encoder")}
-        model = cls(**encoders, **config)
+        model = cls.from_config(config)
         model.load_state_dict(weights)
         return model.eval()
+
+
+def check_batch(images: Any, texts: Sequence[str], image_id: Tensor | None) -> None:
+    """Raises ValueError unless a batch has as many images as texts and, where there are any, ids."""
+    if len(images) != len(texts) or (image_id is not None and image_id.shape != (len(texts),)):
+        of = "none" if image_id is None else tuple(image_id.shape)
+        raise ValueError(f"{len(images)} images, {len(texts)} texts, image_id {of}: a pair has one of each, (B,) ids")
 
 
 def sentence_encoders(

@@ -1,0 +1,132 @@
+"""The data sets of pictures with captions that a recipe can be run on, by name."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from commonspace.data import PairedSamples
+from commonspace.data.composed import numbered
+from commonspace.data.fashion_products import normalised
+from commonspace.data.pictures import Pictures
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures, and captions of them as one list.
+
+    ``images``: n pictures or feature rows, indexed by ids. ``captions``: m texts, picture by picture. ``image_of``:
+    (m,) the picture of each. ``group``: (n,) integers; pictures of one group have a caption in common, so that what
+    describes the one describes the other: they are no negatives of each other, and both are right.
+    """
+
+    images: Any
+    captions: list[str]
+    image_of: Tensor
+    group: Tensor
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @classmethod
+    def of(cls, pairs: PairedSamples, same_text: bool = False) -> "Captioned":
+        """The pictures of ``pairs`` with all their captions. ``same_text``: those with the same text are one group."""
+        texts = [[text] if isinstance(text, str) else list(text) for text in pairs.texts]
+        image_of = torch.tensor([i for i, own in enumerate(texts) for _ in own])
+        group = torch.arange(len(texts))
+        if same_text:
+            group = numbered([normalised(" ".join(own)) for own in texts])[:, 0]
+        return cls(pairs.images, [text for own in texts for text in own], image_of, group)
+
+    def first(self, n: int) -> "Captioned":
+        """The first n pictures with their captions."""
+        n = min(n, len(self))
+        kept = int((self.image_of < n).sum())
+        images = self.images.subset(range(n)) if isinstance(self.images, Pictures) else self.images[:n]
+        return Captioned(images, self.captions[:kept], self.image_of[:kept], self.group[:n])
+
+    def by_image(self) -> list[list[str]]:
+        """n lists: the captions of each picture."""
+        own: list[list[str]] = [[] for _ in range(len(self))]
+        for caption, image in zip(self.captions, self.image_of.tolist(), strict=True):
+            own[image].append(caption)
+        return own
+
+
+@dataclass(frozen=True)
+class CaptionSplits:
+    """Training, validation and test pictures with captions, none in two of them."""
+
+    train: Captioned
+    validation: Captioned
+    test: Captioned
+
+
+def names() -> list[str]:
+    """The data sets of captioned pictures there are."""
+    return sorted(_LOADERS)
+
+
+def load(name: str, seed: int = 0, size: int | None = None, features: str | None = None) -> CaptionSplits:
+    """The data set ``name``; ``seed`` draws what its owners left open, ``size`` is the height of its pictures in pixels
+    (None: its own). ``features``: rows that data_scripts/extract_features.py made with this network ("resnet152", or
+    "resnet152-10crop" for the mean of ten crops), in place of pictures.
+
+    Raises ValueError for an unknown name and for features of pictures that are drawn here, FileNotFoundError that
+    names the command where data or features are missing.
+    """
+    if name not in _LOADERS:
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no data set of captioned pictures is called {name!r}; there are {', '.join(names())}{hint}")
+    parts, same_text = _LOADERS[name](seed, size)
+    return CaptionSplits(*(Captioned.of(part, same_text) for part in parts))
+
+
+# ---- the data sets: (training, validation, test), and whether pictures of the same text are alike -------------------
+
+Parts = tuple[tuple[PairedSamples, PairedSamples, PairedSamples], bool]
+
+
+def _scenes(seed: int, size: int | None, **rest: Any) -> Parts:
+    """3,000 scenes to train on, 375 for validation and as many for test, five captions each."""
+    from commonspace.data import Scenes
+
+    return Scenes(**{"n": 3000, "size": size or 32, "seed": seed} | rest).captioned(), False
+
+
+def _solid_scenes(seed: int, size: int | None) -> Parts:
+    """The same, with solids on a table instead of flat shapes."""
+    return _scenes(seed, size or 64, dimensions=3)
+
+
+def _fashion_products(seed: int, size: int | None) -> Parts:
+    """Photos and titles, split by title; the test gallery is the pool of 1,000, identical titles all right."""
+    from commonspace.data import FashionProducts
+
+    products = FashionProducts(size=(size or 64, (size or 64) * 3 // 4))
+    train, validation, _ = products.split()
+    return (train, validation, products.pool()[0]), True
+
+
+def _photos(name: str) -> Callable[[int, int | None], Parts]:
+    def loader(seed: int, size: int | None) -> Parts:
+        from commonspace import data
+
+        photos = getattr(data, name)(size=(size or 224, size or 224))
+        return (photos.train, photos.validation, photos.test), False
+
+    return loader
+
+
+_LOADERS: dict[str, Callable[[int, int | None], Parts]] = {
+    "scenes": _scenes,
+    "scenes-3d": _solid_scenes,
+    "fashion-products": _fashion_products,
+    "flickr8k": _photos("Flickr8k"),
+    "flickr30k": _photos("Flickr30k"),
+    "coco": _photos("Coco"),
+}
