@@ -73,8 +73,10 @@ class Config(BaseConfig):
     """captions of one image that stand in a batch together, with sampling "caption"; 1 leaves it to chance"""
     absolute: bool | None = None
     """absolute values of the vectors; None: with "order" """
+    unit_features: bool = True
+    """rows of the image encoder are brought to length 1 before its heads"""
     unit_images: bool = True
-    """images are brought to length 1"""
+    """images are brought to length 1 behind them"""
     dim: int = 256
     """numbers in a vector of either kind"""
     image: Literal["small", "resnet18", "resnet50", "resnet152", "vgg19", "features"] = "small"
@@ -95,6 +97,8 @@ class Config(BaseConfig):
     """of the decoder's cross-entropy beside the ranking loss"""
     pre_norm: bool = False
     """the decoder reads an image's grounded vector before it is brought to length 1"""
+    start: Literal["input", "state"] = "input"
+    """the decoder reads the picture before the first word, or begins in a state made of it"""
     hidden_dim: int = 256
     """numbers in the decoder's state"""
     dropout: float = 0.0
@@ -117,7 +121,8 @@ class Config(BaseConfig):
     """of the networks"""
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "lesson": {"epochs": 10, "lr": 1e-3},
+        "lesson": {"epochs": 4, "lr": 1e-3, "start": "state", "pre_norm": True, "unit_features": False},
+        "lesson/fashion-products": {"epochs": 8, "width": 32},
         "paper": {
             "image": "features", "dim": 1024, "word_dim": 300, "hidden_dim": 1024, "dropout": 0.5, "min_count": 5,
             "epochs": 30, "lr": 2e-4, "schedule": "step",
@@ -164,12 +169,13 @@ def _model(captions: Several[str], image: nn.Module, config: Config) -> GXN:
         mining=config.mining,
         weight=config.weight,
         absolute=config.absolute,
+        unit_features=config.unit_features,
         unit_images=config.unit_images,
     )
     decoder = None
     if config.paths != "look":
         widths = config.dim, config.word_dim, config.hidden_dim
-        decoder = SentenceDecoder(vocabulary, *widths, dropout=config.dropout)
+        decoder = SentenceDecoder(vocabulary, *widths, start=config.start, dropout=config.dropout)
     return GXN(look, decoder, config.write_weight, config.paths != "write", config.pre_norm)
 
 
