@@ -58,10 +58,11 @@ class Captioned:
 
 @dataclass(frozen=True)
 class CaptionSplits:
-    """Training, validation and test pictures with captions, none in two of them."""
+    """Training, validation and test pictures with captions, none in two of them. ``validation`` may be None: the last
+    epoch is then taken."""
 
     train: Captioned
-    validation: Captioned
+    validation: Captioned | None
     test: Captioned
 
 
@@ -83,12 +84,12 @@ def load(name: str, seed: int = 0, size: int | None = None, features: str | None
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no data set of captioned pictures is called {name!r}; there are {', '.join(names())}{hint}")
     parts, same_text = _LOADERS[name](seed, size)
-    return CaptionSplits(*(Captioned.of(part, same_text) for part in parts))
+    return CaptionSplits(*(None if part is None else Captioned.of(part, same_text) for part in parts))
 
 
 # ---- the data sets: (training, validation, test), and whether pictures of the same text are alike -------------------
 
-Parts = tuple[tuple[PairedSamples, PairedSamples, PairedSamples], bool]
+Parts = tuple[tuple[PairedSamples, PairedSamples | None, PairedSamples], bool]
 
 
 def _scenes(seed: int, size: int | None, **rest: Any) -> Parts:
@@ -122,11 +123,18 @@ def _photos(name: str) -> Callable[[int, int | None], Parts]:
     return loader
 
 
+def _flickr8k_dev(seed: int, size: int | None) -> Parts:
+    """Flickr8k tested on its 1,000 validation pictures, after the last epoch, where the test pictures are missing."""
+    (train, validation, _), same_text = _photos("Flickr8k")(seed, size)
+    return (train, None, validation), same_text
+
+
 _LOADERS: dict[str, Callable[[int, int | None], Parts]] = {
     "scenes": _scenes,
     "scenes-3d": _solid_scenes,
     "fashion-products": _fashion_products,
     "flickr8k": _photos("Flickr8k"),
+    "flickr8k-dev": _flickr8k_dev,
     "flickr30k": _photos("Flickr30k"),
     "coco": _photos("Coco"),
 }

@@ -18,9 +18,11 @@ margin and number of epochs could not be found; these are VSE++'s (2e-4, a tenth
 128, gradients of norm 2 at most) with the margin of order-embeddings.
 """
 
+import csv
 import time
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -121,8 +123,13 @@ class Config(BaseConfig):
     """of the networks"""
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "lesson": {"epochs": 4, "lr": 1e-3, "start": "state", "pre_norm": True, "unit_features": False},
-        "lesson/fashion-products": {"epochs": 8, "width": 32},
+        "lesson": {"epochs": 4, "lr": 1e-3, "start": "state", "pre_norm": True},
+        "lesson/fashion-products": {
+            "epochs": 8, "lr": 2e-3, "width": 32, "cells": 2, "word_dim": 128, "min_count": 5, "similarity": "cosine",
+            "margin": 0.2, "mining": "hardest", "sum_epochs": 1,
+        },
+        "lesson/flickr8k": {"size": 64, "min_count": 3},
+        "lesson/flickr8k-dev": {"size": 64, "min_count": 3},
         "paper": {
             "image": "features", "dim": 1024, "word_dim": 300, "hidden_dim": 1024, "dropout": 0.5, "min_count": 5,
             "epochs": 30, "lr": 2e-4, "schedule": "step",
@@ -300,6 +307,13 @@ def evaluate(model: GXN, test: Captioned, beam: int = 5) -> dict[str, float]:
     return found | (writing(model, test, beam) if model.decoder is not None else {})
 
 
+def training_loss(log: Path) -> dict[str, float]:
+    """The mean training loss of the first and of the last epoch that ``log.csv`` tells of."""
+    with log.open(newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    return {"first loss": losses[0], "last loss": losses[-1]}
+
+
 def run(config: Config) -> Report:
     """Load the data, train (resuming a run that was killed), evaluate on the test pictures, write the report."""
     start, folder = time.perf_counter(), run_folder("gxn", config)
@@ -307,7 +321,7 @@ def run(config: Config) -> Report:
     splits = caption_data.load(config.data, config.seed, config.size, features)
     with setup():
         model = fit(splits.train, config, splits.validation, output=folder / "training")
-        metrics = evaluate(model, splits.test, config.beam)
+        metrics = evaluate(model, splits.test, config.beam) | training_loss(folder / "training" / "log.csv")
         if is_main():
             model.save(folder / "model")
         return write_report("gxn", config, metrics, time.perf_counter() - start, write=is_main())
