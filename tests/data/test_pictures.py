@@ -55,6 +55,29 @@ def test_pictures_are_decoded_and_centred(stored):
     np.testing.assert_array_equal(got[8].permute(1, 2, 0).numpy(), wide[:, 4:-4])
 
 
+@pytest.mark.parametrize("name", ["lanczos", "bilinear"])
+def test_scaled_is_another_size_by_pillows_filter(stored, name):
+    scaled = pictures_of(stored).scaled((15, 20), name)
+    for i in (0, 8):
+        whole = Image.open(io.BytesIO(stored[1][f"{i}.jpg"]))  # 40 + i wide: what stands out is cut off
+        by = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}[name]
+        expected = whole.resize((20, 15), by, box=(i / 2, 0, 40 + i / 2, 30))
+        np.testing.assert_array_equal(scaled[i].permute(1, 2, 0).numpy(), np.asarray(expected))
+        assert torch.equal(scaled.subset([i])[0], scaled[i])
+
+
+def test_an_unknown_filter_is_refused(stored):
+    with pytest.raises(ValueError, match="one of lanczos, bilinear; got 'cubic'"):
+        pictures_of(stored).scaled((8, 8), "cubic")
+
+
+def test_kept_tells_the_filters_apart(stored, root):
+    pictures = pictures_of(stored)
+    kept = {name: pictures.scaled((7, 9), name).kept("small") for name in ("lanczos", "bilinear")}
+    assert not torch.equal(kept["lanczos"], kept["bilinear"])
+    assert torch.equal(pictures.scaled((7, 9)).kept("small"), kept["lanczos"])
+
+
 def test_indexing_is_that_of_a_tensor(stored):
     pictures = pictures_of(stored, (6, 8))
     every = pictures[:]

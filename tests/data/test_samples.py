@@ -91,7 +91,22 @@ def test_a_text_without_a_word_is_refused(texts):
         PairedSamples(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), texts)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.zeros(2, 3, 4, 4)])
+def test_features_stand_where_pictures_do():
+    rows = torch.randn(4, 6)
+    cut = PairedSamples(rows, ["zero", "one", "two", "three"])[[3, 1]]
+    assert torch.equal(cut.images, rows[[3, 1]])
+    assert cut.texts == ["three", "one"]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(2, 4, 4, 3, dtype=torch.uint8),
+        torch.zeros(2, 3, 4, 4),
+        torch.zeros(2, 6, dtype=torch.int64),
+        torch.zeros(2),
+    ],
+)
 def test_pictures_must_be_uint8_and_channels_first(images):
     with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, 3, h, w\)"):
         PairedSamples(images, ["a", "b"])

@@ -17,6 +17,7 @@ from commonspace.data import files
 from commonspace.data.download import new_file
 
 FOLDERS = ("images", "Images", "Flicker8k_Dataset")  # the owners' own names
+FILTERS = ("lanczos", "bilinear")
 _opening = threading.Lock()
 
 
@@ -81,11 +82,14 @@ class Pictures:
 
     One id gives (3, h, w); a slice and a boolean mask work as well. Each picture is scaled so that it fills ``size`` =
     (h, w), and what stands out is cut off on both sides alike. ``where``, ``places``: from `listing`, one place a
-    picture. Can be pickled and read from several threads and processes. Raises ValueError for a damaged picture.
+    picture. ``filter``: Pillow's for scaling, "lanczos" or "bilinear". Can be pickled and read from several threads and
+    processes. Raises ValueError for a damaged picture.
     """
 
-    def __init__(self, where: str | os.PathLike, places: list[str], size: tuple[int, int]):
-        self.where, self.places, self.size = Path(where), list(places), check_size(size)
+    def __init__(self, where: str | os.PathLike, places: list[str], size: tuple[int, int], filter: str = "lanczos"):
+        if filter not in FILTERS:
+            raise ValueError(f"filter must be one of {', '.join(FILTERS)}; got {filter!r}")
+        self.where, self.places, self.size, self.filter = Path(where), list(places), check_size(size), filter
         self._opened: tuple[int, zipfile.ZipFile] | None = None
 
     def __len__(self) -> int:
@@ -102,7 +106,11 @@ class Pictures:
 
     def subset(self, rows: Any) -> "Pictures":
         """The same with these rows only, still in their files."""
-        return Pictures(self.where, [self.places[int(i)] for i in rows], self.size)
+        return Pictures(self.where, [self.places[int(i)] for i in rows], self.size, self.filter)
+
+    def scaled(self, size: tuple[int, int], filter: str = "lanczos") -> "Pictures":
+        """The same at another size, still in their files."""
+        return Pictures(self.where, self.places, size, filter)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_opened": None}  # another process opens the zip by itself
@@ -121,7 +129,8 @@ class Pictures:
         try:
             data = (self.where / place).read_bytes() if self.where.is_dir() else self._zip().read(place)
             with Image.open(io.BytesIO(data)) as image:
-                fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+                by = Image.Resampling[self.filter.upper()]
+                fitted = ImageOps.fit(image.convert("RGB"), (width, height), by)
         except (OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{files.shown(self.where)}: the picture {place} is missing or damaged ({error}); prepare it again"
@@ -130,7 +139,8 @@ class Pictures:
 
     def kept(self, name: str) -> torch.Tensor:
         """All pictures, decoded once into the cache folder ``name`` and mapped from there: (n, 3, h, w) uint8."""
-        kept = files.cache_dir() / name / f"{self._digest()}-{self.size[0]}x{self.size[1]}.npy"
+        by = "" if self.filter == "lanczos" else f"-{self.filter}"
+        kept = files.cache_dir() / name / f"{self._digest()}-{self.size[0]}x{self.size[1]}{by}.npy"
         return kept_pixels(kept, lambda: self[:], f"  decoding {len(self):,} pictures, this once")
 
     def _digest(self) -> str:

@@ -101,13 +101,19 @@ def _label(label: Any, classes: Any) -> torch.Tensor | None:
 
 
 def check_pictures(images: Any) -> Any:
-    """Pictures in memory as a tensor (n, 3, h, w) uint8; a sequence that decodes lazily stays. Raises ValueError."""
+    """Pictures in memory as a tensor (n, 3, h, w) uint8; a sequence that decodes lazily stays. Raises ValueError.
+
+    So do rows of features, (n, d) floats: what an encoder made of the pictures.
+    """
     if not isinstance(images, (np.ndarray, torch.Tensor)):
         return images
     images = torch.as_tensor(images)
+    if images.ndim == 2 and images.is_floating_point():
+        return images
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
         raise ValueError(
-            f"images must be uint8 of shape (n, 3, h, w); got {images.dtype} of shape {tuple(images.shape)}"
+            f"images must be uint8 of shape (n, 3, h, w), or features, floats of shape (n, d); "
+            f"got {images.dtype} of shape {tuple(images.shape)}"
         )
     return images
 
@@ -136,8 +142,9 @@ class PairedFeatures(_Rows):
 class PairedSamples(_Rows):
     """Pairs of a picture and its text.
 
-    ``images``: (n, 3, h, w) uint8, or a sequence that decodes lazily and is indexed by a tensor of ids. ``texts``: n
-    strings, or n lists of captions. ``label``, ``classes``: as in `PairedFeatures`.
+    ``images``: (n, 3, h, w) uint8, or a sequence that decodes lazily and is indexed by a tensor of ids; or feature rows
+    of the pictures, (n, d) floats or such a sequence. ``texts``: n strings, or n lists of captions. ``label``,
+    ``classes``: as in `PairedFeatures`.
     """
 
     images: Any = per_row()

@@ -12,6 +12,7 @@ from commonspace.encoders.pooling import Cells
 from commonspace.encoders.recurrent import GRU, LSTM
 from commonspace.encoders.scale import ScaledUnitNorm, Standardize
 from commonspace.encoders.text import BagOfWords
+from commonspace.encoders.vgg import VGG
 
 
 class Sequence(nn.Module):
@@ -40,7 +41,7 @@ class Sequence(nn.Module):
 
 _ENCODERS = {
     kind.__name__: kind
-    for kind in (GRU, LSTM, MLP, BagOfWords, Bert, Cells, ResNet, ScaledUnitNorm, SmallConvNet, Standardize)
+    for kind in (GRU, LSTM, MLP, VGG, BagOfWords, Bert, Cells, ResNet, ScaledUnitNorm, SmallConvNet, Standardize)
 }
 
 

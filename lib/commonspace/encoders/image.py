@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,11 @@ class ImageEncoder(nn.Module):
             features = layer(features)
             if after_layer is not None:
                 features = after_layer(i, features)
-        return features if self.feature_map else features.mean(dim=(2, 3))
+        return features if self.feature_map else self.vector(features)
+
+    def vector(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The last map, (B, channels[-1], h', w') -> (B, out_dim)."""
+        return last_map.mean(dim=(2, 3))
 
     def layers(self) -> list[nn.Module]:
         """The network, one layer after the other."""
@@ -195,7 +200,7 @@ class ResNet(ImageEncoder):
         self.config = {"encoder": "ResNet", "name": name, "trainable": trainable, "feature_map": feature_map}
         self.out_dim = RESNETS[name]
         self.channels = tuple(self.out_dim // part for part in (8, 4, 2, 1))
-        self.body = _torchvision_resnet(name, weights)
+        self.body = torchvision_model(name, weights)
         del self.body.fc  # avgpool stays: it has nothing to learn
         parts = dict(self.body.named_children())
         self._frozen = {"all": [], "last_block": [p for p in parts if p != "layer4"], "none": list(parts)}[trainable]
@@ -220,17 +225,29 @@ class ResNet(ImageEncoder):
         ]
 
 
-def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:
-    from torchvision.models import get_model, get_model_weights
+def torchvision_weights(name: str, weights: str | None) -> Any:
+    """torchvision's entry for these weights, with ``name``, ``url`` and ``meta``; None for None. Raises ValueError.
 
-    known = [w.name for w in get_model_weights(name)]
+    Of weights without a classifier only the convolutions were trained: they are not among those to choose from.
+    """
+    from torchvision.models import get_model_weights
+
+    entries = get_model_weights(name)
+    known = [w.name for w in entries if w.meta["categories"] is not None]
     if weights not in (None, "DEFAULT", *known):
         raise ValueError(f"weights of {name} are None, 'DEFAULT', {', '.join(map(repr, known))}; got {weights!r}")
+    return None if weights is None else entries[weights]
+
+
+def torchvision_model(name: str, weights: str | None) -> nn.Module:
+    """torchvision's network of this name. Raises ValueError for unknown weights, OSError if they cannot be fetched."""
+    from torchvision.models import get_model
+
+    entry = torchvision_weights(name, weights)
     try:
-        return get_model(name, weights=weights)
+        return get_model(name, weights=entry)
     except OSError as error:
-        url = get_model_weights(name)[weights].url
         raise OSError(
-            f"the weights of {name} could not be fetched ({error}). Get {url} elsewhere and put it into "
+            f"the weights of {name} could not be fetched ({error}). Get {entry.url} elsewhere and put it into "
             f"{torch.hub.get_dir()}/checkpoints, or use weights=None"
         ) from error

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from commonspace.data import PairedSamples
 from commonspace.data.composed import numbered
 from commonspace.data.fashion_products import normalised
 from commonspace.data.pictures import Pictures
+from commonspace.encoders import features_of
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ def names() -> list[str]:
 
 def load(name: str, seed: int = 0, size: int | None = None, features: str | None = None) -> CaptionSplits:
     """The data set ``name``; ``seed`` draws what its owners left open, ``size`` is the height of its pictures in pixels
-    (None: its own). ``features``: rows that data_scripts/extract_features.py made with this network ("resnet152", or
-    "resnet152-10crop" for the mean of ten crops), in place of pictures.
+    (None: its own). ``features``: rows that data_scripts/extract_features.py made, in place of pictures: the network's
+    name, with the weights behind it if they are not the default ones, and "10crop" for the mean of ten crops, such as
+    "resnet152", "resnet152-IMAGENET1K_V1" or "vgg19-10crop".
 
     Raises ValueError for an unknown name and for features of pictures that are drawn here, FileNotFoundError that
     names the command where data or features are missing.
@@ -83,53 +85,80 @@ def load(name: str, seed: int = 0, size: int | None = None, features: str | None
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no data set of captioned pictures is called {name!r}; there are {', '.join(names())}{hint}")
-    parts, same_text = _LOADERS[name](seed, size)
+    if features is not None and name.startswith("scenes"):
+        raise ValueError(
+            f"{name} draws its pictures itself, there are no features of them: choose an encoder by image="
+        )
+    parts, same_text = _LOADERS[name](seed, size, _reader(name.removesuffix("-dev"), features))
     return CaptionSplits(*(None if part is None else Captioned.of(part, same_text) for part in parts))
 
 
 # ---- the data sets: (training, validation, test), and whether pictures of the same text are alike -------------------
 
 Parts = tuple[tuple[PairedSamples, PairedSamples | None, PairedSamples], bool]
+Reader = Callable[..., list[PairedSamples]]  # the official parts by name -> the same, perhaps with rows for pictures
 
 
-def _scenes(seed: int, size: int | None, **rest: Any) -> Parts:
+def _reader(data: str, features: str | None) -> Reader:
+    if features is None:
+        return lambda **parts: list(parts.values())
+    network, *rest = features.split("-")
+    crops = 10 if rest[-1:] == ["10crop"] else 1
+    weights = "-".join(rest[:-1] if crops == 10 else rest) or "DEFAULT"
+
+    def read(**parts: PairedSamples) -> list[PairedSamples]:
+        names = {}
+        for part, pairs in parts.items():
+            ids = getattr(pairs, "ids", None)
+            names[part] = pairs.images if ids is None else [f"{i}.jpg" for i in ids.tolist()]
+        rows = features_of(data, network, names, crops, None if weights == "random" else weights)
+        return [replace(pairs, images=rows[part]) for part, pairs in parts.items()]
+
+    return read
+
+
+def _scenes(seed: int, size: int | None, read: Reader, **rest: Any) -> Parts:
     """3,000 scenes to train on, 375 for validation and as many for test, five captions each."""
     from commonspace.data import Scenes
 
     return Scenes(**{"n": 3000, "size": size or 32, "seed": seed} | rest).captioned(), False
 
 
-def _solid_scenes(seed: int, size: int | None) -> Parts:
+def _solid_scenes(seed: int, size: int | None, read: Reader) -> Parts:
     """The same, with solids on a table instead of flat shapes."""
-    return _scenes(seed, size or 64, dimensions=3)
+    return _scenes(seed, size or 64, read, dimensions=3)
 
 
-def _fashion_products(seed: int, size: int | None) -> Parts:
+def _fashion_products(seed: int, size: int | None, read: Reader) -> Parts:
     """Photos and titles, split by title; the test gallery is the pool of 1,000, identical titles all right."""
     from commonspace.data import FashionProducts
 
     products = FashionProducts(size=(size or 64, (size or 64) * 3 // 4))
-    train, validation, _ = products.split()
-    return (train, validation, products.pool()[0]), True
+    train, validation, test = products.split()
+    train, validation, test = read(train=train, validation=validation, test=test)
+    return (train, validation, test[: len(products.pool()[0])]), True  # the pool is the first of them
 
 
-def _photos(name: str) -> Callable[[int, int | None], Parts]:
-    def loader(seed: int, size: int | None) -> Parts:
+def _photos(name: str) -> Callable[[int, int | None, Reader], Parts]:
+    def loader(seed: int, size: int | None, read: Reader) -> Parts:
         from commonspace import data
 
         photos = getattr(data, name)(size=(size or 224, size or 224))
-        return (photos.train, photos.validation, photos.test), False
+        return tuple(read(train=photos.train, validation=photos.validation, test=photos.test)), False
 
     return loader
 
 
-def _flickr8k_dev(seed: int, size: int | None) -> Parts:
+def _flickr8k_dev(seed: int, size: int | None, read: Reader) -> Parts:
     """Flickr8k tested on its 1,000 validation pictures, after the last epoch, where the test pictures are missing."""
-    (train, validation, _), same_text = _photos("Flickr8k")(seed, size)
-    return (train, None, validation), same_text
+    from commonspace.data import Flickr8k
+
+    photos = Flickr8k(size=(size or 224, size or 224))
+    train, validation = read(train=photos.train, validation=photos.validation)
+    return (train, None, validation), False
 
 
-_LOADERS: dict[str, Callable[[int, int | None], Parts]] = {
+_LOADERS: dict[str, Callable[[int, int | None, Reader], Parts]] = {
     "scenes": _scenes,
     "scenes-3d": _solid_scenes,
     "fashion-products": _fashion_products,

@@ -155,7 +155,7 @@ class Config(BaseConfig):
         if self.cells > 1 and self.image in ("vgg19", "features"):
             raise ValueError(f"cells={self.cells} needs an encoder with a map: image='small' or a ResNet")
         with torch.random.fork_rng(devices=[]):  # now and not after the data was read
-            _model(["a word"], Standardize(1), self)
+            _model(["a word"] * self.min_count, Standardize(1), self)
 
 
 def build(captions: Several[str], image_dim: int | None, config: Config) -> GXN:
