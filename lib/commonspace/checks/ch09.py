@@ -127,8 +127,8 @@ VIOLATIONS = (
     ),
     (
         "root",
-        "you take the root. Asked for is the square, without it: where a text says no more than the image shows, the "
-        "root is taken of 0 and its gradient is NaN.",
+        "you take the root. Asked for is the square without it: where a text says nothing more than the image shows, "
+        "the root is taken of 0. Its slope there is infinite, and the gradient easily becomes NaN.",
         lambda x: x.clamp(min=0).square().sum(-1).sqrt(),
     ),
     (
@@ -376,6 +376,7 @@ HARDEST = (
         {"m": 0.0},
     ),
 )
+TWINS = torch.tensor([[0.9, 0.2, 0.8], [0.1, 0.7, 0.3], [0.85, 0.4, 0.6]])  # pairs 0 and 2 are of one image
 _one_number = partial(_returned, lambda *arguments: [()], "A loss is one number.")
 _hardest_negative_loss = _InTwoSteps(
     name="hardest_negative_loss",
@@ -383,7 +384,7 @@ _hardest_negative_loss = _InTwoSteps(
     reference=_pair_by_pair,
     mistakes=_slips(_hardest, HARDEST),
     well_done="Captions of the same image are spared, in both directions, and the gradient agrees.",
-    always=(_single(partial(_batch, below=50.0))(np.random.default_rng(0)),),
+    always=((TWINS, torch.tensor([7, 2, 7]), 0.25), _single(partial(_batch, below=50.0))(np.random.default_rng(0))),
     then=_gradient("hardest_negative_loss", _batch, _pair_by_pair),
     tolerance=1e-5,  # of float32
 )
@@ -436,7 +437,7 @@ def _rank(*, of="best", ties="against", others="wrong", first=0, blocks="blocks"
 
         def rank_of(score):  # (n,)
             above = sim >= score[:, None] if ties == "against" else sim > score[:, None]
-            return (above & counted).sum(dim=1) - (others == "all" and ties == "against")
+            return (above & counted).sum(dim=1) - int(others == "all" and ties == "against")
 
         if of == "mean":
             return torch.stack([rank_of(score) for score in mine.T]).double().mean(dim=0) + first

@@ -121,8 +121,8 @@ def teacher_forcing(answer: Callable, seed: int | None = None) -> Result:
 
 
 def _told(rng: np.random.Generator) -> tuple:
-    """Logits of 7 tokens at each place of sentences as above, whose lengths differ; what is said in the filling is
-    surer of itself than elsewhere. Id 0 is the unknown word, a word like any other."""
+    """Logits of 7 tokens at each place of four sentences as above, of other lengths each; in the filling the end is
+    likelier than elsewhere. Id 0 is the unknown word, a word like any other."""
     lengths = rng.permutation([1, 2, 3, int(rng.integers(4, 6))])
     T = lengths.max() + 1
     ids = np.full((4, T), 6)
