@@ -27,6 +27,7 @@ class Cells(nn.Module):
         if features.ndim != 4 or features.shape[1] != self.channels or min(features.shape[2:]) < self.cells:
             raise ValueError(
                 f"a map must have shape (B, {self.channels}, h, w), h and w at least {self.cells}; got "
-                f"{tuple(features.shape)}: ask the encoder for feature_map=True, or give larger pictures"
+                f"{tuple(features.shape)}: ask the encoder for feature_map=True, or give larger pictures or "
+                "fewer cells"
             )
         return F.adaptive_avg_pool2d(features, self.cells).flatten(1)

@@ -78,8 +78,8 @@ def load(name: str, seed: int = 0, size: int | None = None, features: str | None
     name, with the weights behind it if they are not the default ones, and "10crop" for the mean of ten crops, such as
     "resnet152", "resnet152-IMAGENET1K_V1" or "vgg19-10crop".
 
-    Raises ValueError for an unknown name and for features of pictures that are drawn here, FileNotFoundError that
-    names the command where data or features are missing.
+    Raises ValueError for an unknown name, for features of pictures that are drawn here and where no picture of a part
+    is here, FileNotFoundError that names the command where data or features are missing.
     """
     if name not in _LOADERS:
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
@@ -90,6 +90,12 @@ def load(name: str, seed: int = 0, size: int | None = None, features: str | None
             f"{name} draws its pictures itself, there are no features of them: choose an encoder by image="
         )
     parts, same_text = _LOADERS[name](seed, size, _reader(name.removesuffix("-dev"), features))
+    for part, what in zip(parts, ("training", "validation", "test"), strict=True):
+        if part is not None and not len(part):
+            dev = (
+                f", or take {name}-dev, which is tested on the validation pictures" if f"{name}-dev" in names() else ""
+            )
+            raise ValueError(f"no {what} picture of {name} is here: get the whole data set{dev}")
     return CaptionSplits(*(None if part is None else Captioned.of(part, same_text) for part in parts))
 
 

@@ -40,8 +40,10 @@ def search(model: GXN, test: Captioned) -> dict[str, float]:
 def likelihood(model: GXN, test: Captioned, images: Tensor | None = None) -> float:
     """Mean of log p(token | those before, picture) over all tokens and ends of the captions [nats].
 
-    ``images``: (m,) the picture that each caption is read with, if not its own.
+    ``images``: (m,) the picture that each caption is read with, if not its own. Raises ValueError without a decoder.
     """
+    if model.decoder is None:
+        raise ValueError("this model has no decoder to say how likely a caption is: train one with paths='look+write'")
     grounded = model.grounded_image(test.images)
     here = model.decoder.output.weight.device
     rows = grounded[test.image_of if images is None else images].to(here)
@@ -50,12 +52,13 @@ def likelihood(model: GXN, test: Captioned, images: Tensor | None = None) -> flo
 
 def writing(model: GXN, test: Captioned, beam: int = 5, max_length: int = 60) -> dict[str, float]:
     """How well captions are written: "log p", of a token of the true captions (`likelihood`); "CIDEr-D" and "BLEU-1"
-    to "BLEU-4" of what is written. The same of captions beside, and written for, the next picture: "other picture/...".
+    to "BLEU-4" of what is written. The same of captions beside, and written for, the next picture (`following`):
+    "other picture/...".
 
     Captions are compared in lower case and without punctuation, as `data.vocabulary.tokenise` cuts them. Document
-    frequencies are those of the test captions.
+    frequencies are those of the test captions. Raises ValueError for a single picture and without a decoder.
     """
-    next_one = (torch.arange(len(test)) + 1) % len(test)
+    next_one = following(test.group)
     written = model.write(test.images, beam, max_length)
     references = [[" ".join(tokenise(caption)) for caption in own] for own in test.by_image()]
     cider = CiderD(references)
@@ -68,3 +71,15 @@ def writing(model: GXN, test: Captioned, beam: int = 5, max_length: int = 60) ->
         found[name + "CIDEr-D"] = float(cider.score(sentences, references).mean())
         found |= {f"{name}BLEU-{n}": value for n, value in bleu(sentences, references).items()}
     return found
+
+
+def following(group: Tensor) -> Tensor:
+    """Of each picture the next one of another group, behind the last the first: groups (n,) -> ids (n,)."""
+    n = len(group)
+    other = (torch.arange(n) + 1) % n
+    for _ in range(n):
+        same = group[other] == group
+        if not same.any():
+            break
+        other[same] = (other[same] + 1) % n
+    return other

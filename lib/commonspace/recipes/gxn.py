@@ -38,7 +38,7 @@ from commonspace.recipes.caption_measures import likelihood, search, writing
 from commonspace.recipes.compose_data import groups
 from commonspace.recipes.config import BaseConfig
 from commonspace.recipes.report import Report, run_folder, write_report
-from commonspace.training import all_gather, epoch_order, is_main, seeded, setup, train
+from commonspace.training import all_gather, is_main, seeded, setup, train
 
 JUDGED = 1000  # pictures by which an epoch is chosen
 
@@ -154,19 +154,21 @@ class Config(BaseConfig):
             raise ValueError("the small encoder has no weights of its own to keep: body_lr=0 is for a ResNet or VGG")
         if self.cells > 1 and self.image in ("vgg19", "features"):
             raise ValueError(f"cells={self.cells} needs an encoder with a map: image='small' or a ResNet")
-        with torch.random.fork_rng(devices=[]):  # now and not after the data was read
-            _model(["a word"] * self.min_count, Standardize(1), self)
+        with torch.device("meta"):  # now and not after the data was read; nothing is drawn, nothing takes memory
+            _model(["word"] * self.min_count, image_encoder(self, 1) if self.image == "small" else Standardize(1), self)
 
 
 def build(captions: Several[str], image_dim: int | None, config: Config) -> GXN:
     """The untrained model, with the words of the training ``captions``. ``image_dim``: width of rows that were computed
-    before, with image "features"."""
+    before, with image "features". Raises ValueError where no word comes ``min_count`` times."""
     with seeded(config.seed, 0):
         return _model(captions, image_encoder(config, image_dim), config)
 
 
 def _model(captions: Several[str], image: nn.Module, config: Config) -> GXN:
     vocabulary = Vocabulary.build(captions, config.min_count)
+    if not vocabulary.words:
+        raise ValueError(f"no word comes {config.min_count} times in the {len(captions):,} captions: lower min_count")
     look = GXNLook(
         image,
         *sentence_encoders(vocabulary, config.dim, config.word_dim, config.grounded),
@@ -190,6 +192,8 @@ def image_encoder(config: Config, image_dim: int | None = None) -> nn.Module:
     """Pictures, or rows of ``image_dim`` numbers, -> (B, out_dim)."""
     of_map = config.cells > 1
     if config.image == "features":
+        if image_dim is None:
+            raise ValueError("image='features' needs image_dim, the width of the rows that were computed before")
         return Standardize(image_dim)  # not fitted, so rows stay as they are
     weights = "DEFAULT" if config.pretrained else None
     trainable = "all" if config.body_lr else "none"
@@ -268,7 +272,8 @@ def epoch_rows(image_of: Tensor, config: Config, epoch: int) -> Tensor:
 
 def shuffled(captioned: Captioned, seed: int) -> Captioned:
     """Every picture with the captions of another: a control whose pictures and sentences have nothing in common."""
-    order = epoch_order(len(captioned), seed, 0)
+    # Not `epoch_order`: neighbours in it share a batch, and so a picture would have its own captions as negatives.
+    order = torch.from_numpy(np.random.default_rng([seed, 0, 2]).permutation(len(captioned)))
     other = torch.empty_like(order)
     other[order] = order.roll(1)
     own = captioned.by_image()
