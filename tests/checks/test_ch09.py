@@ -193,6 +193,7 @@ def late(sim, image_id, margin):
         (lambda s, i, m: library(s, i, m, symmetric=False), "one direction only", "Add both"),
         (lambda s, i, m: library(s.T, i, m, symmetric=False), "one direction only", "along rows an image"),
         (lambda s, i, m: by_pairs(s, i, m, rows=False), "one direction only", "along columns"),
+        (lambda s, i, m: library(s, i, m, symmetric=False) * 2, "one direction only", "twice in the same"),
         (lambda s, i, m: hinge_loss(s, m, "hardest"), "diagonal only; one direction only", "And then: you look in one"),
         (lambda s, i, m: library(s, i, m) / 2, "divided by 2N", "Divide by N"),
         (lambda s, i, m: library(s, i, m) * len(s), "not divided", "the mean over the N pairs"),
@@ -324,6 +325,10 @@ def first_found(sim, k, *, start=0):
     return own_of(sim, k).gather(1, order).float().argmax(dim=1) + start
 
 
+def rows_of(sim):
+    return enumerate(sim.numpy())
+
+
 @pytest.mark.parametrize(
     ("answer", "mistake", "words"),
     [
@@ -352,6 +357,15 @@ def first_found(sim, k, *, start=0):
         (lambda s, k: -against(-s, k, -blocks(s, k).amin(1)) * -1, "lower is closer", "higher is closer"),
         (first_found, "sorted", "Do not sort"),
         (lambda s, k: first_found(s, k, start=1), "sorted", "in some order"),
+        (lambda s, k: [next(p for p, j in enumerate(np.argsort(x)[::-1]) if j // k == i) for i, x in rows_of(s)], *(
+            "sorted", "at least the best own one's")),
+        (lambda s, k: [(x.argsort(descending=True) == k * i).nonzero().item() for i, x in enumerate(s)], *(
+            "sorted", "Do not sort")),
+        (
+            lambda s, k: (ranks(s, own_of(s, k)) + against(s, k, blocks(s, k).amax(1), strict=True)) / 2,
+            "ties by half",
+            "counts in full",
+        ),
         (
             lambda s, k: ranks(s, torch.arange(s.shape[1]) % len(s) == torch.arange(len(s))[:, None]),
             "every n-th column",
@@ -370,7 +384,7 @@ def first_found(sim, k, *, start=0):
         ),
         (lambda s, k: against(s, k, blocks(s, k)[:, 0], strict=True), "first caption; ties for the query", "And then"),
     ],
-)
+)  # fmt: skip
 def test_wrong_ranks_get_their_hint(answer, mistake, words):
     failed_as(ch09.caption_ranks, answer, mistake, words)
 

@@ -129,7 +129,7 @@ VIOLATIONS = (
         "root",
         "you take the root. Asked for is the square without it: where a text says nothing more than the image shows, "
         "the root is taken of 0. Its slope there is infinite, and the gradient easily becomes NaN.",
-        lambda x: x.clamp(min=0).square().sum(-1).sqrt(),
+        *(lambda x, by=by: (x.clamp(min=0).square().sum(-1) + by).sqrt() for by in (0.0, 1e-10, 1e-8, 1e-6)),
     ),
     (
         "sum before the max",
@@ -196,7 +196,7 @@ def _violations() -> tuple[Mistake, ...]:
 def _at_ties(answer: Callable, rng: np.random.Generator) -> Result:
     """The gradient where an image has as much as the text, or more, in every coordinate: 0, and not NaN."""
     v, t = (torch.tensor(row, requires_grad=True) for row in ([[0.75, 0.5]], [[0.75, 0.25]]))
-    if all((slope == 0).all() for slope in torch.autograd.grad(answer(v, t).sum(), (v, t))):
+    if all((slope.abs() < 1e-5).all() for slope in torch.autograd.grad(answer(v, t).sum(), (v, t))):
         return Result(PASSED, "")
     return Result(
         FAILED,
@@ -289,8 +289,8 @@ def _hardest(*, mask="same", fill=-torch.inf, pick="max", own="diagonal", ways="
     def answer(sim, image_id, margin):
         same = image_id[:, None] == image_id[None]
         both = torch.stack([one_way(sim, same, margin), one_way(sim.T, same, margin)])  # (2, N)
-        cost = {"sum": both.sum(0), "rows": both[0], "columns": both[1], "max": both.amax(0)}[ways]
-        loss = cost.sum() / {"n": len(sim), "2n": 2 * len(sim), "1": 1}[divisor]
+        cost = {"sum": both.sum(0), "max": both.amax(0), "rows": both[0], "columns": both[1]}[ways]
+        loss = cost.sum() / {"n": len(sim), "2n": 2 * len(sim), "n/2": len(sim) / 2, "1": 1}[divisor]
         return loss.clamp(min=0) if hinge == "sum" else loss
 
     return answer
@@ -330,10 +330,12 @@ HARDEST = (
     ),
     (
         "one direction only",
-        "you look in one direction only. There are two: along rows an image has its hardest wrong caption, along "
+        "you look in one direction only (or twice in the same). There are two: along rows an image has its hardest wrong caption, along "
         "columns (rows of sim.T) a caption has its hardest wrong image. Add both.",
         {"ways": "rows"},
         {"ways": "columns"},
+        {"ways": "rows", "divisor": "n/2"},
+        {"ways": "columns", "divisor": "n/2"},
     ),
     (
         "larger of the two",
@@ -436,8 +438,9 @@ def _rank(*, of="best", ties="against", others="wrong", first=0, blocks="blocks"
             counted = torch.ones(n, n, dtype=torch.bool) if others == "all" else ~torch.eye(n, dtype=torch.bool)
 
         def rank_of(score):  # (n,)
-            above = sim >= score[:, None] if ties == "against" else sim > score[:, None]
-            return (above & counted).sum(dim=1) - int(others == "all" and ties == "against")
+            above = {"against": sim >= score[:, None], "for": sim > score[:, None]}
+            above["half"] = (above["against"].double() + above["for"].double()) / 2
+            return (above[ties] * counted).sum(dim=1) - int(others == "all" and ties == "against")
 
         if of == "mean":
             return torch.stack([rank_of(score) for score in mine.T]).double().mean(dim=0) + first
@@ -454,12 +457,22 @@ def _rank(*, of="best", ties="against", others="wrong", first=0, blocks="blocks"
     return answer
 
 
-def _sorted(*, backwards=False, of="best", first=0):
-    """Places in a sorted row, where equal scores stand in some order."""
+ORDERS = (  # as they may come out: which of two equal scores stands first is each one's own affair
+    lambda sim: sim.argsort(dim=1, descending=True, stable=True),
+    lambda sim: sim.argsort(dim=1, stable=True).flip(1),
+    lambda sim: sim.argsort(dim=1, descending=True),
+    lambda sim: (-sim).argsort(dim=1),
+    lambda sim: sim.argsort(dim=1).flip(1),
+    lambda sim: torch.from_numpy(np.argsort(-sim.numpy(), axis=1)),
+    lambda sim: torch.from_numpy(np.argsort(sim.numpy(), axis=1)).flip(1),
+)
+
+
+def _sorted(order: Callable, *, of="best", first=0):
+    """Places in a sorted row."""
 
     def answer(sim, captions_per_image):
-        order = sim.argsort(dim=1, stable=True).flip(1) if backwards else (-sim).argsort(dim=1, stable=True)
-        place = order.argsort(dim=1)  # (n, n k) of every caption
+        place = order(sim).argsort(dim=1)  # (n, n k) of every caption
         n, k = len(sim), captions_per_image
         own = torch.stack([place[i, i * k : (i + 1) * k] for i in range(n)])
         return (own.amin(dim=1) if of == "best" else own[:, 0]) + first
@@ -508,6 +521,7 @@ RANKS = (
         "that says the same about everything has rank 0 everywhere.",
         {"ties": "for"},
     ),
+    ("ties by half", "you count a tie by half. Here it counts in full against the query.", {"ties": "half"}),
     (
         "own captions counted",
         "you count the image's own captions, too, all but one. They never score more than the best of them, but as "
@@ -558,8 +572,8 @@ _caption_ranks = _InTwoSteps(
     mistakes=(
         *_slips(_rank, RANKS),
         *(
-            Mistake("sorted", SORTED, _sorted(backwards=backwards, of=of, first=first))
-            for backwards in (False, True)
+            Mistake("sorted", SORTED, _sorted(order, of=of, first=first))
+            for order in ORDERS
             for of in ("best", "first")
             for first in (0, 1)
         ),

@@ -63,6 +63,7 @@ FORCING = (
         "of the sentence, and what it reads then is start.",
         lambda ids, start: ids.roll(1, 1),
         lambda ids, start: ids.roll(1),
+        lambda ids, start: torch.tensor([start, *ids.flatten().tolist()[:-1]]).view(ids.shape),
         lambda ids, start: _beside(ids[:, :1], ids[:, :-1]),
         lambda ids, start: _beside(0, ids[:, :-1]),
         lambda ids, start: _beside(-1, ids[:, :-1]),
@@ -165,6 +166,8 @@ def _cost(*, log="softmax", by="log_softmax", lift=0.0, target=0, places="real",
     def answer(logits, ids, mask):
         if log == "reshaped":
             logits = logits.reshape(len(ids), -1, ids.shape[1]).transpose(1, 2)
+        if log == "zeroed":
+            logits = logits * mask[:, :, None]
         if target > 0:
             logits, ids, mask = logits[:, :-target], ids[:, target:], mask[:, target:]
         elif target < 0:
@@ -202,6 +205,13 @@ COSTS = (
         "places where mask is True count, above and below the line.",
         {"places": "all"},
         {"places": "all", "over": "real"},
+    ),
+    (
+        "logits multiplied by mask",
+        "you multiply logits by mask. Logits of 0 are not left out: every token is then equally likely, and the place "
+        "costs log V. Leave the places out of the mean.",
+        {"log": "zeroed", "places": "all"},
+        {"log": "zeroed", "places": "all", "over": "real"},
     ),
     (
         "divided by B T",
@@ -427,14 +437,16 @@ def _read_anew(language, state, start, end, width, max_length) -> dict:
 AMONG = {"sum": sum, "last": lambda each: each[-1], "mean": np.mean, "least": lambda each: -sum(each)}
 
 
-def _search(ended="aside", grow="all", keep="width", by="sum", at_last=None, states="own", read="last", more=0, **late):
+def _search(
+    ended="aside", grow="all", keep="width", by="sum", at_last=None, states="own", read="last", more=0, stop=0, **late
+):
     """The search with one slip. ``by`` and ``at_last``: what is compared as beams grow, and among those that ended."""
 
     def likeliest(beams, by=by):
         return sorted(beams, key=lambda beam: AMONG[by](beam[1]), reverse=True)
 
     def answer(step, state, start, end, width, max_length):
-        over, beams, slots = [], [([], [], state)], [state]  # beams: ids, log p of each, state
+        over, beams, slots, begun = [], [([], [], state)], [state], width  # beams: ids, log p of each, state
         for _ in range(max_length + more):
             grown, after = [], []
             for slot, (ids, each, its) in enumerate(beams[:1] if grow == "best beam" else beams):
@@ -443,7 +455,8 @@ def _search(ended="aside", grow="all", keep="width", by="sum", at_last=None, sta
                     after.append(its)
                     continue
                 given = {"own": its, "first": state, "slot": slots[min(slot, len(slots) - 1)], "shared": slots[-1]}
-                log_p, new = step(ids[-1] if ids and read == "last" else start, given[states])
+                token = end if read == "end" else start
+                log_p, new = step(ids[-1] if ids and read != "start" else token, given[states])
                 after.append(new)
                 slots = [*slots, new] if states == "shared" else slots
                 tokens = [int(log_p.argmax())] if grow == "best token" and ids else range(len(log_p))
@@ -453,19 +466,18 @@ def _search(ended="aside", grow="all", keep="width", by="sum", at_last=None, sta
             if ended == "all aside":
                 over += [beam for beam in grown if beam[0][-1] == end]
                 grown = [beam for beam in grown if beam[0][-1] != end]
-            beams = grown[:width] if keep == "width" else grown
+            beams = grown[: {"width": width, "one": 1}.get(keep)]
             if ended not in ("grows", "stays"):
                 just = [beam for beam in beams if beam[0][-1] == end and ended != "forgotten"]
                 over, beams = over + just, [beam for beam in beams if beam[0][-1] != end]
                 width -= len(just) if ended == "fewer" else 0
-            if ended == "first" and over:
+            if stop and len(over) >= (begun if stop == "width" else stop):
                 break
-        return chosen(over, beams, start, end, **late)
+        return chosen(over, beams, start, end, max_length, **late)
 
-    def chosen(over, beams, start, end, cut="compared", shown="all", value="sum"):
-        if cut == "forgotten" or (over and (cut == "second" or ended == "first")):
-            beams = []
-        found = likeliest(over + beams, at_last or by)[:1]
+    def chosen(over, beams, start, end, longest, cut="compared", shown="all", value="sum"):
+        among = {"forgotten": over, "second": over or beams, "first": beams or over}.get(cut, over + beams)
+        found = likeliest(among, at_last or by)[:1]
         if not found:
             return None
         ids, each, _ = found[0]
@@ -474,6 +486,7 @@ def _search(ended="aside", grow="all", keep="width", by="sum", at_last=None, sta
         if shown == "to the end" and end in ids:
             ids = ids[: ids.index(end) + 1]
         shown_as = {"without end": [i for i in ids if i != end], "with start": [start, *ids]}
+        shown_as["filled"] = [*ids, *[end] * (longest - len(ids))]
         return shown_as.get(shown, ids), numbers[value]
 
     return answer
@@ -482,9 +495,10 @@ def _search(ended="aside", grow="all", keep="width", by="sum", at_last=None, sta
 SEARCHES = (
     (
         "greedy",
-        "whatever width is, you find what width 1 finds. Either you grow the best beam alone, or every beam by its "
-        "likeliest token alone, or you begin with copies of ONE beam, which grow alike. Begin with one beam; of ALL "
-        "beams grown by ALL tokens, keep the width likeliest.",
+        "whatever width is, you find what width 1 finds, or hardly more. Either you grow the best beam alone, or each "
+        "by its likeliest token alone, or you begin with copies of ONE beam, which grow alike. Begin with one beam; of "
+        "ALL beams grown by ALL tokens, keep the width likeliest.",
+        {"keep": "one"},
         {"grow": "best beam"},
     ),
     (
@@ -505,6 +519,7 @@ SEARCHES = (
         "a beam that ends leaves, and is gone: you choose among those that are alive at max_length. Keep the finished "
         "ones in a list of their own, and choose among both.",
         {"ended": "forgotten"},
+        {"cut": "first"},
     ),
     (
         "finished beams keep their places",
@@ -525,10 +540,10 @@ SEARCHES = (
         {"ended": "all aside"},
     ),
     (
-        "stops at the first end",
-        "you stop as soon as one beam has ended. Another that ends later may be likelier: go on to max_length, or "
-        "until no beam is left.",
-        {"ended": "first"},
+        "stops too early",
+        "you stop as soon as one beam has ended, or as many as width. Another that ends later may be likelier: go on "
+        "to max_length, or until no beam is left that is likelier than the best of the finished ones.",
+        *({"stop": stop, "cut": cut} for stop in (1, "width") for cut in ("compared", "second")),
     ),
     (
         "step by step, not the sum",
@@ -564,6 +579,7 @@ SEARCHES = (
         "you let step read start each time. After the first step it reads the beam's last token.",
         {"read": "start"},
     ),
+    ("another start", "the first token that step reads is start. Yours reads the end there.", {"read": "end"}),
     (
         "width ignored",
         "you keep more than width beams: that finds the likeliest sentence of all, at a price that grows with each "
@@ -586,9 +602,11 @@ SEARCHES = (
     ),
     (
         "start or end among the ids",
-        "the ids are those that were written: without start, which was only read, and with the end, if it was reached.",
+        "the ids are those that were written: without start, which was only read, and with the end, once, if it was "
+        "reached.",
         {"shown": "without end"},
         {"shown": "with start"},
+        {"shown": "filled"},
     ),
     (
         "another number",

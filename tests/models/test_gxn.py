@@ -1,0 +1,322 @@
+"""GXN: two losses of one image encoder, each as its own model has it; who learns from which; there and back."""
+
+import math
+
+import pytest
+import torch
+
+from commonspace.data import Vocabulary
+from commonspace.encoders import MLP, Standardize
+from commonspace.models import GXN, GXNLook, SentenceDecoder, sentence_encoders
+
+TEXTS = ["a cat", "the cat sat on a mat", "dog", "a dog and a mat", "the dog sat", "on the mat, a cat", "mat"]
+WORDS = Vocabulary.build(TEXTS)
+B = len(TEXTS)
+IMAGES = torch.randn(B, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+SAME_IMAGE = torch.tensor([0, 1, 2, 0, 4, 5, 2])
+TERMS = {"loss", "rank", "accuracy", "cross_entropy", "token_accuracy"}
+
+
+def look(grounded: bool = True, dim: int = 6, image: torch.nn.Module | None = None, **options) -> GXNLook:
+    texts = sentence_encoders(WORDS, dim=dim, word_dim=4, grounded=grounded)
+    return GXNLook(image or MLP([9, 7], final_activation="tanh"), *texts, **options)
+
+
+def gxn(seed: int = 3, write: bool = True, grounded: bool = True, of_look: dict | None = None, **options) -> GXN:
+    """In evaluation mode; the decoder's weights are large, so that what it reads matters."""
+    torch.manual_seed(seed)
+    decoder = SentenceDecoder(WORDS, 6, word_dim=5, hidden_dim=8, dropout=0.3) if write else None
+    model = GXN(look(grounded, **(of_look or {})), decoder, **options).double().eval()
+    with torch.no_grad():
+        for p in decoder.parameters() if write else ():
+            p.mul_(4)
+    return model
+
+
+def values(found: dict) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in found.items()}
+
+
+# ---- the losses ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image_id", [None, SAME_IMAGE], ids=["no ids", "ids"])
+@pytest.mark.parametrize("mining", [None, "hardest"])
+@pytest.mark.parametrize(
+    ("grounded", "of_look"),
+    [
+        (True, {}),
+        (False, {}),
+        (True, {"similarity": "cosine", "margin": 0.3, "mining": "hardest", "weight": 0.2}),
+        (False, {"similarity": "cosine", "margin": 0.3, "unit_images": False}),
+    ],
+)
+def test_the_loss_is_the_sum_of_what_both_parts_say_alone(grounded, of_look, mining, image_id):
+    model = gxn(grounded=grounded, of_look=of_look, write_weight=0.7)
+    found = model.losses(IMAGES, TEXTS, image_id, mining=mining)
+    ranked = model.look.losses(IMAGES, TEXTS, image_id, mining=mining)
+    written = model.decoder.losses(model.look.image_vectors(IMAGES)[:, 1 if grounded else 0], TEXTS)
+    assert found.keys() == TERMS
+    assert (found["rank"].item(), found["accuracy"].item()) == (ranked["loss"].item(), ranked["accuracy"].item())
+    assert found["cross_entropy"].item() == written["loss"].item()
+    assert found["token_accuracy"].item() == written["accuracy"].item()
+    assert found["loss"].item() == pytest.approx(ranked["loss"].item() + 0.7 * written["loss"].item(), abs=1e-12)
+    assert min(found["rank"], found["cross_entropy"]) > 0.01
+
+
+def unit(rows: list) -> list:
+    return [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in rows]
+
+
+def test_the_cross_entropy_is_that_of_the_likelihood_of_the_grounded_vectors():
+    model = gxn()
+    weight, bias = model.look.image_heads[1].weight.tolist(), model.look.image_heads[1].bias.tolist()
+    raw = [
+        [sum(w * f for w, f in zip(row, features, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+        for features in unit(model.look.image_encoder(IMAGES).tolist())
+    ]
+    grounded = torch.tensor(unit(raw), dtype=torch.float64).abs()
+    torch.testing.assert_close(model.look.image_vectors(IMAGES)[:, 1].detach(), grounded)
+    tokens = sum(len(WORDS.encode(text)) + 1 for text in TEXTS)
+    log_p = sum(float(model.decoder.log_likelihood(grounded[i : i + 1], [text])) for i, text in enumerate(TEXTS))
+    assert model.losses(IMAGES, TEXTS)["cross_entropy"].item() == pytest.approx(-log_p / tokens, abs=1e-12)
+
+
+def test_one_loss_may_be_left_out():
+    both = values(gxn(write_weight=0.5).losses(IMAGES, TEXTS))
+    written = values(gxn(write_weight=0.5, rank=False).losses(IMAGES, TEXTS))
+    assert written == {
+        "loss": 0.5 * both["cross_entropy"],
+        "cross_entropy": both["cross_entropy"],
+        "token_accuracy": both["token_accuracy"],
+    }
+    model = gxn()
+    ranked = values(GXN(model.look).losses(IMAGES, TEXTS, SAME_IMAGE))
+    assert ranked["loss"] == ranked["rank"] == model.look.losses(IMAGES, TEXTS, SAME_IMAGE)["loss"].item()
+    assert ranked.keys() == {"loss", "rank", "accuracy"}
+
+
+def test_pre_norm_reads_the_linear_head():
+    model, raw = gxn(), gxn(pre_norm=True)
+    head = model.look.image_heads[1]
+    features = model.look.image_encoder(IMAGES)
+    expected = features / features.norm(dim=1, keepdim=True) @ head.weight.T + head.bias
+    assert (expected < 0).any()
+    torch.testing.assert_close(raw.grounded_image(IMAGES), expected.detach().float())
+    assert raw.losses(IMAGES, TEXTS)["cross_entropy"].item() == pytest.approx(
+        raw.decoder.losses(expected, TEXTS)["loss"].item(), abs=1e-12
+    )
+    assert raw.losses(IMAGES, TEXTS)["rank"].item() == model.losses(IMAGES, TEXTS)["rank"].item()
+    assert abs(raw.losses(IMAGES, TEXTS)["loss"].item() - model.losses(IMAGES, TEXTS)["loss"].item()) > 0.01
+    assert torch.equal(raw.embed_image(IMAGES), model.embed_image(IMAGES))
+
+
+def test_the_processes_rows_are_gathered_for_both_losses():
+    """Another process has the same rows: what is summed doubles, and so does the number of tokens."""
+    model, seen = gxn(), []
+
+    def gather(rows):
+        seen.append(tuple(rows.shape))
+        return torch.cat([rows, rows])
+
+    found = model.losses(IMAGES, TEXTS, SAME_IMAGE, gather)
+    assert seen == [(B, 12), (B, 12), (B,), (1,)]
+    twice = model.losses(IMAGES.repeat(2, 1), TEXTS * 2, SAME_IMAGE.repeat(2))
+    for name in ("loss", "rank", "cross_entropy"):
+        assert found[name].item() == pytest.approx(twice[name].item(), abs=1e-12)
+
+
+# ---- who learns from what --------------------------------------------------------------------------------------------
+
+
+def touched(model: GXN, term: str) -> set[str]:
+    """The parts of which some weight gets a gradient from this term."""
+    model.zero_grad()
+    model.losses(IMAGES, TEXTS)[term].backward()
+    return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+
+@pytest.mark.parametrize("grounded", [True, False])
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_writing_teaches_the_picture_s_last_head_and_no_reader(grounded, pre_norm):
+    model = gxn(grounded=grounded, pre_norm=pre_norm)
+    every = {name for name, _ in model.named_parameters()}
+    of_encoder = {name for name in every if name.startswith("look.image_encoder.")}
+    heads = {name for name in every if name.startswith("look.image_heads.")}
+    readers = {name for name in every if name.startswith("look.text_encoders.")}
+    writer = {name for name in every if name.startswith("decoder.")}
+    assert len(heads) == (4 if grounded else 2)
+    last = {f"look.image_heads.{1 if grounded else 0}.{kind}" for kind in ("weight", "bias")}
+    assert touched(model, "cross_entropy") == of_encoder | last | writer
+    assert touched(model, "rank") == of_encoder | heads | readers
+    assert touched(model, "loss") == every == of_encoder | heads | readers | writer
+
+
+def test_without_ranking_the_readers_stay_as_they_are():
+    model = gxn(rank=False)
+    model.losses(IMAGES, TEXTS)["loss"].backward()
+    learning = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None}
+    assert "text_encoders" not in learning
+    assert {"image_encoder", "rnn"} < learning
+
+
+def test_it_runs_under_autocast():
+    model = gxn().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.losses(IMAGES.float(), TEXTS)
+    exact = model.losses(IMAGES.float(), TEXTS)
+    for name in ("loss", "rank", "cross_entropy"):
+        assert found[name].dtype == torch.float32
+        assert found[name].item() == pytest.approx(exact[name].item(), abs=0.05)
+
+
+def test_both_at_once_learn_to_find_and_to_write():
+    """Eight pictures, each of one thing: with right pairs both losses fall to nearly nothing."""
+    torch.manual_seed(0)
+    texts = ["a cat", "a dog", "a mat", "the cat sat", "the dog sat", "on a mat", "a cat and a dog", "the mat"]
+    images = torch.randn(8, 9)
+    model = GXN(look(dim=16), SentenceDecoder(WORDS, 16, 8, 16, dropout=0.0))
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
+    start = values(model.losses(images, texts))
+    for _ in range(80):
+        optimiser.zero_grad()
+        found = model.losses(images, texts)
+        found["loss"].backward()
+        optimiser.step()
+    assert found["rank"] < 0.05 * start["rank"]
+    assert found["cross_entropy"] < 0.1 < 1.5 < start["cross_entropy"]
+    assert model.write(images) == model.write(images, 5) == texts
+    assert model.similarity(model.embed_image(images), model.embed_text(texts)).argmax(dim=1).tolist() == list(range(8))
+
+
+# ---- use -------------------------------------------------------------------------------------------------------------
+
+
+def test_search_is_that_of_the_embedding_and_keeps_the_mode():
+    model = gxn(of_look={"weight": 0.3})
+    v, t = model.embed_image(IMAGES), model.embed_text(TEXTS)
+    assert torch.equal(v, model.look.embed_image(IMAGES))
+    assert torch.equal(t, model.look.embed_text(TEXTS))
+    assert torch.equal(model.similarity(v, t), model.look.similarity(v, t))
+    assert v.shape == t.shape == (B, 12)
+    for mode in (True, False):
+        model.train(mode)
+        assert torch.equal(model.embed_image(IMAGES), v)
+        model.embed_text(TEXTS), model.grounded_image(IMAGES), model.float().write(IMAGES.float())
+        assert all(module.training == mode for module in model.modules())
+        model.double()
+
+
+@pytest.mark.parametrize("grounded", [True, False])
+def test_what_is_grounded_is_the_last_vector(grounded):
+    model = gxn(grounded=grounded)
+    found = model.grounded_image(IMAGES)
+    assert (found.dtype, found.shape, found.requires_grad) == (torch.float32, (B, 6), False)
+    assert torch.equal(found, model.look.image_vectors(IMAGES)[:, 1 if grounded else 0].detach().float())
+    many = model.grounded_image(IMAGES.repeat(100, 1))
+    torch.testing.assert_close(many, found.repeat(100, 1))
+
+
+def test_greedy_is_a_beam_of_one_and_wider_beams_are_the_decoder_s():
+    model = gxn().float()
+    images = IMAGES.float()
+    vectors = model.grounded_image(images)
+    greedy = model.write(images, max_length=9)
+    assert greedy == model.decoder.greedy(vectors, 9) == model.decoder.beam(vectors, 1, 9)[0]
+    assert greedy == model.write(images, 1, 9, length_penalty=0.0)
+    assert len(set(greedy)) > 1  # the picture has a say
+    wide = model.write(images, 4, 9)
+    assert wide == model.decoder.beam(vectors, 4, 9)[0] != greedy
+    options = {"no_repeat": True, "length_penalty": 1.0}
+    assert model.write(images, 4, 9, **options) == model.decoder.beam(vectors, 4, 9, **options)[0]
+    model.train()
+    assert model.write(images, max_length=9) == greedy  # without dropout
+
+
+KINDS = {
+    "look+write": {"write_weight": 0.3, "pre_norm": True},
+    "look": {"write": False},
+    "write": {"rank": False},
+    "h alone": {"grounded": False, "of_look": {"similarity": "cosine", "unit_images": False, "margin": 0.2}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_and_back(kind, tmp_path):
+    model = gxn(**KINDS[kind]).float().train()
+    images = IMAGES.float()
+    model.save(tmp_path / "gxn")
+    again = GXN.load(tmp_path / "gxn")
+    assert not any(module.training for module in again.modules())
+    assert again.settings == model.settings
+    assert again.look.config == model.look.config
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    assert torch.equal(again.embed_image(images), model.embed_image(images))
+    assert torch.equal(again.embed_text(TEXTS), model.embed_text(TEXTS))
+    assert values(again.losses(images, TEXTS)) == values(model.eval().losses(images, TEXTS))
+    if kind == "look":
+        assert again.decoder is model.decoder is None
+    else:
+        assert again.decoder.config == model.decoder.config
+        assert again.write(images) == model.write(images)
+        assert again.write(images, 3) == model.write(images, 3)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def decoder(dim: int = 6) -> SentenceDecoder:
+    return SentenceDecoder(WORDS, dim, 5, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GXN(look(), decoder(5)), "the decoder reads 5 numbers of a picture, look gives 6: set both"),
+        (lambda: GXN(look(), decoder(), 0.0), "write_weight must be a number above 0, got 0.0; decoder=None"),
+        (lambda: GXN(look(), decoder(), -1.0), "above 0, got -1.0"),
+        (lambda: GXN(look(), decoder(), math.inf), "above 0, got inf"),
+        (lambda: GXN(look(), decoder(), math.nan), "above 0, got nan"),
+        (lambda: GXN(look(), rank=False), "rank=False there is nothing to learn"),
+        (lambda: GXN(look()).write(IMAGES), "has no decoder, so it cannot write: train one with paths='look\\+write'"),
+        (lambda: gxn().write(IMAGES, 0), "width must be at least 1"),
+        (lambda: gxn().float().write(IMAGES.float(), max_length=0), "max_length must be at least 1 token"),
+        (lambda: gxn().losses(IMAGES, TEXTS[:3]), "7 images, 3 texts, image_id none"),
+        (lambda: gxn(rank=False).losses(IMAGES, TEXTS[:3]), "7 images, 3 texts"),
+        (lambda: gxn().losses(IMAGES, TEXTS, SAME_IMAGE[:3]), r"7 images, 7 texts, image_id \(3,\)"),
+        (lambda: gxn().losses(IMAGES, TEXTS, mining="sum"), "mining is one of"),
+        (lambda: gxn().losses(IMAGES, [*TEXTS[:-1], "..."]), r"texts\[6\] is '...': a sentence to learn needs a word"),
+        (lambda: gxn().grounded_image(IMAGES[:0]), "nothing to embed"),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_embedding_says_its_steps_one_by_one():
+    """`image_heads_of`, then `place`, are `image_vectors`; `rank_losses` of vectors is `losses` of what they are of."""
+    for options in ({}, {"absolute": False}, {"similarity": "cosine", "unit_images": False}, {"unit_features": False}):
+        model = gxn(of_look=options).look
+        heads = model.image_heads_of(IMAGES)
+        assert heads.shape == (B, 2, 6)
+        assert torch.equal(model.place(heads), model.image_vectors(IMAGES))
+        vectors = model.place(heads), model.text_vectors(TEXTS)
+        for mining in (None, "hardest"):
+            one = values(model.rank_losses(*vectors, SAME_IMAGE, mining=mining))
+            assert one == values(model.losses(IMAGES, TEXTS, SAME_IMAGE, mining=mining))
+        built = GXNLook.from_config(model.config)
+        assert built.config == model.config
+        assert built.settings == model.settings
+        assert [p.shape for p in built.parameters()] == [p.shape for p in model.parameters()]
+        assert not torch.equal(built.image_heads[0].weight, model.image_heads[0].weight.float())
+
+
+def test_a_model_without_an_encoder_of_its_own_reads_rows():
+    torch.manual_seed(0)
+    model = GXN(look(image=Standardize(9)), decoder())
+    rows = IMAGES.float()
+    model.losses(rows, TEXTS)["loss"].backward()
+    assert model.embed_image(rows).shape == (B, 12)
+    assert len(model.write(rows)) == B

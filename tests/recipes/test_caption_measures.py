@@ -1,0 +1,236 @@
+"""What a model finds and writes, measured by loops and by the metrics called by hand."""
+
+import statistics
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from commonspace.data import PairedSamples, Vocabulary
+from commonspace.data.vocabulary import tokenise
+from commonspace.encoders import Standardize
+from commonspace.losses import order_similarity
+from commonspace.metrics import CiderD, bleu, evaluate_both_ways, evaluate_folds
+from commonspace.models import GXN, GXNLook, SentenceDecoder, sentence_encoders
+from commonspace.recipes.caption_data import Captioned
+from commonspace.recipes.caption_measures import following, likelihood, search, writing
+
+WORDS = ["a", "cat", "dog", "mat", "red", "blue", "runs", "sits", "on", "the", "big", "small"]
+
+
+class Embedded:
+    """Embeddings that are there already; images and captions are rows of them."""
+
+    def __init__(self, image: torch.Tensor, text: torch.Tensor, similarity=order_similarity):
+        self.image, self.text, self.similarity = image, text, similarity
+
+    def embed_image(self, images: torch.Tensor) -> torch.Tensor:
+        return self.image[images]
+
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        return self.text[[int(text) for text in texts]]
+
+
+def embedded(counts: list[int], seed: int = 0, noise: float = 0.2, **rest) -> tuple[Embedded, Captioned]:
+    """So many captions of each picture, somewhere near it."""
+    rng = torch.Generator().manual_seed(seed)
+    image_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    image = F.normalize(torch.rand(len(counts), 6, generator=rng))
+    text = F.normalize((image[image_of] + noise * torch.randn(len(image_of), 6, generator=rng)).abs())
+    ids = torch.arange(len(counts))
+    captioned = Captioned(ids, [str(i) for i in range(len(text))], image_of, rest.pop("group", ids))
+    return Embedded(image, text, **rest), captioned
+
+
+# ---- search ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("similarity", [order_similarity, lambda v, t: v @ t.T])
+@pytest.mark.parametrize("counts", [[5] * 12, [1] * 30, [1, 3, 2, 1, 4, 1, 1, 2, 6, 1, 1, 1]])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_where_no_texts_are_alike_it_is_evaluate_both_ways(similarity, counts, seed):
+    model, test = embedded(counts, seed, similarity=similarity)
+    expected = evaluate_both_ways(model.image, model.text, test.image_of, similarity=similarity)
+    assert search(model, test) == expected
+    assert 2 < expected["rsum"] < 6
+
+
+def by_loops(model: Embedded, test: Captioned) -> dict[str, float]:
+    """Ties count against the query."""
+    sim = model.similarity(model.image, model.text).tolist()
+    group = test.group.tolist()
+    of_text = [group[i] for i in test.image_of.tolist()]
+    found = {}
+    for way, scores, mine, theirs in [
+        ("i2t", sim, group, of_text),
+        ("t2i", list(zip(*sim, strict=True)), of_text, group),
+    ]:
+        ranks, precisions = [], []
+        for row, own in zip(scores, mine, strict=True):
+            right = [other == own for other in theirs]
+            order = sorted(range(len(row)), key=lambda j: (-row[j], right[j]))
+            places = [place for place, j in enumerate(order) if right[j]]
+            ranks.append(places[0])
+            precisions.append(statistics.fmean((n + 1) / (place + 1) for n, place in enumerate(places)))
+        found |= {f"{way}/R@{k}": statistics.fmean(rank < k for rank in ranks) for k in (1, 5, 10)}
+        found |= {f"{way}/median_rank": int(statistics.median(ranks)) + 1, f"{way}/mAP": statistics.fmean(precisions)}
+    return found | {"rsum": sum(value for name, value in found.items() if "R@" in name)}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("ties", [False, True])
+def test_pictures_of_one_group_are_right_for_each_other_s_captions(seed, ties):
+    group = torch.tensor([0, 1, 0, 2, 3, 1, 0, 4, 5, 6, 7, 5, 8, 9])
+    model, test = embedded([1, 2, 1, 3, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1], seed, group=group)
+    if ties:
+        model.image, model.text = model.image.mul(3).round(), model.text.mul(3).round()
+    expected = by_loops(model, test)
+    assert search(model, test) == pytest.approx(expected)
+    alone = search(model, Captioned(test.images, test.captions, test.image_of, torch.arange(14)))
+    assert alone["rsum"] <= expected["rsum"]
+    assert alone["t2i/mAP"] != pytest.approx(expected["t2i/mAP"])
+
+
+def test_a_model_that_says_nothing_finds_nothing():
+    model, test = embedded([5] * 40)
+    model.image, model.text = torch.ones(40, 3), torch.ones(200, 3)
+    found = search(model, test)
+    assert found["rsum"] == 0
+    assert (found["i2t/median_rank"], found["t2i/median_rank"]) == (196, 40)
+
+
+def test_of_5000_pictures_there_are_folds_of_1000():
+    """Each fold is a gallery a fifth as large, and so everything is easier."""
+    model, test = embedded([2, 1] * 2500, noise=0.04, similarity=lambda v, t: -torch.cdist(v, t))
+    found = search(model, test)
+    folds = evaluate_folds(model.image, model.text, test.image_of, similarity=model.similarity)
+    assert {name.removeprefix("1K/"): value for name, value in found.items() if name.startswith("1K/")} == folds
+    assert "1K/rsum" in found
+    assert found["1K/i2t/R@1"] > found["i2t/R@1"] + 0.03
+    assert found["1K/t2i/median_rank"] < found["t2i/median_rank"]
+    whole = evaluate_both_ways(model.image, model.text, test.image_of, similarity=model.similarity)
+    assert {name: value for name, value in found.items() if not name.startswith("1K/")} == whole
+    fewer = test.first(4999)
+    assert not any(name.startswith("1K/") for name in search(model, fewer))
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def writer(seed: int = 0, n: int = 9, group: torch.Tensor | None = None, **options) -> tuple[GXN, Captioned]:
+    """An untrained model with large weights, and pictures with one to three captions, some words of them unknown."""
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(WORDS[:-1])
+    look = GXNLook(Standardize(4), *sentence_encoders(vocabulary, 5, 4))
+    decoder = SentenceDecoder(vocabulary, 5, 6, 8, dropout=0.4)
+    with torch.no_grad():
+        for p in decoder.parameters():
+            p.mul_(4)
+        decoder.output.bias[decoder.end] -= 3  # or many sentences would have no word
+    draw = torch.Generator().manual_seed(seed)
+
+    def sentence() -> str:
+        length = int(torch.randint(1, 7, (), generator=draw))
+        return " ".join(WORDS[i] for i in torch.randint(len(WORDS), (length,), generator=draw)).capitalize() + "!"
+
+    texts = [[sentence() for _ in range(1 + i % 3)] for i in range(n)]
+    pairs = PairedSamples(torch.zeros(n, 3, 1, 1, dtype=torch.uint8), texts)
+    test = Captioned.of(pairs)
+    rows = torch.randn(n, 4, generator=draw)
+    return GXN(look, decoder, **options), Captioned(
+        rows, test.captions, test.image_of, test.group if group is None else group
+    )
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_likelihood_is_that_of_every_token_and_end(seed, pre_norm):
+    model, test = writer(seed, pre_norm=pre_norm)
+    vectors = model.grounded_image(test.images)
+    for images in (None, torch.arange(len(test.captions)) % 9):
+        total, tokens = 0.0, 0
+        for i, caption in enumerate(test.captions):
+            own = test.image_of[i] if images is None else images[i]
+            total += float(model.decoder.log_likelihood(vectors[own][None], [caption]))
+            tokens += len(tokenise(caption)) + 1
+        assert likelihood(model, test, images) == pytest.approx(total / tokens, abs=1e-6)
+    assert likelihood(model, test) != pytest.approx(likelihood(model, test, images), abs=0.01)
+
+
+def test_a_decoder_that_knows_nothing_guesses_among_all_words():
+    model, test = writer()
+    with torch.no_grad():
+        model.decoder.output.weight.zero_(), model.decoder.output.bias.zero_()
+    assert likelihood(model, test) == pytest.approx(-torch.tensor(13.0).log().item())  # 11 words, unknown, end
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("beam", [1, 3])
+def test_what_is_written_is_measured_by_hand(seed, beam):
+    model, test = writer(seed)
+    found = writing(model, test, beam, max_length=8)
+    plain = [[" ".join(tokenise(caption)) for caption in own] for own in test.by_image()]
+    assert plain[0][0] == test.captions[0].lower().strip("!")
+    written = model.write(test.images, beam, 8)
+    names = ["log p", "CIDEr-D", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
+    assert list(found) == names + [f"other picture/{name}" for name in names]
+    assert found["log p"] == likelihood(model, test)
+    assert found["CIDEr-D"] == pytest.approx(float(CiderD(plain).score(written, plain).mean()))
+    assert [found[f"BLEU-{n}"] for n in (1, 2, 3, 4)] == list(bleu(written, plain).values())
+    assert found["BLEU-1"] > 0.05
+    moved = written[1:] + written[:1]
+    assert moved != written
+    assert found["other picture/CIDEr-D"] == pytest.approx(float(CiderD(plain).score(moved, plain).mean()))
+    assert [found[f"other picture/BLEU-{n}"] for n in (1, 2, 3, 4)] == list(bleu(moved, plain).values())
+    assert found["other picture/log p"] == likelihood(model, test, (test.image_of + 1) % 9)
+    assert found["other picture/log p"] != found["log p"]
+    assert any(found[f"other picture/{name}"] != found[name] for name in names[1:])
+
+
+def test_sentences_of_the_right_picture_score_most():
+    """A model that writes the first caption of each picture; of the next one it is another sentence."""
+    _, test = writer()
+    said = [own[0] for own in test.by_image()]
+    model, _ = writer()
+    model.write = lambda images, beam, max_length: [" ".join(tokenise(caption)) for caption in said]
+    found = writing(model, test)
+    assert found["BLEU-1"] == pytest.approx(1, abs=1e-6)
+    assert found["CIDEr-D"] > 2 * found["other picture/CIDEr-D"]
+
+
+def test_the_other_picture_is_of_another_group():
+    assert following(torch.arange(4)).tolist() == [1, 2, 3, 0]
+    assert following(torch.tensor([0, 0, 1, 1, 1, 2, 0])).tolist() == [2, 2, 5, 5, 5, 6, 2]
+    rng = torch.Generator().manual_seed(0)
+    for n_groups in (2, 3, 9):
+        group = torch.cat([torch.arange(n_groups), torch.randint(n_groups, (40,), generator=rng)])
+        found = following(group).tolist()
+        for i, other in enumerate(found):
+            between = [(i + k) % len(group) for k in range(1, (other - i) % len(group))]
+            assert group[other] != group[i]
+            assert all(group[j] == group[i] for j in between)
+    assert len(following(torch.zeros(3).long())) == 3  # there is no other: whatever it says, it ends
+    group = torch.tensor([0, 0, 1, 2, 2, 3, 4, 0, 0])
+    model, test = writer(group=group)
+    other = following(group)
+    assert writing(model, test, 1)["other picture/log p"] == likelihood(model, test, other[test.image_of])
+
+
+def test_without_a_decoder_nothing_is_written():
+    model, test = writer()
+    model = GXN(model.look)
+    for measure in (likelihood, writing):
+        with pytest.raises(ValueError, match=r"has no decoder.*paths='look\+write'"):
+            measure(model, test)
+    with pytest.raises(ValueError, match="two or more images"):
+        writing(*writer(n=1))
+
+
+def test_neither_measure_changes_the_mode():
+    model, test = writer()
+    for mode in (True, False):
+        model.train(mode)
+        search(model, test), likelihood(model, test), writing(model, test)
+        assert {module.training for module in model.modules()} == {mode}
+    assert SimpleNamespace(**search(model, test)).rsum >= 0
