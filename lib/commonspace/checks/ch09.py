@@ -330,8 +330,8 @@ HARDEST = (
     ),
     (
         "one direction only",
-        "you look in one direction only (or twice in the same). There are two: along rows an image has its hardest wrong caption, along "
-        "columns (rows of sim.T) a caption has its hardest wrong image. Add both.",
+        "you look in one direction only (or twice in the same). There are two: along rows an image has its hardest "
+        "wrong caption, along columns (rows of sim.T) a caption has its hardest wrong image. Add both.",
         {"ways": "rows"},
         {"ways": "columns"},
         {"ways": "rows", "divisor": "n/2"},

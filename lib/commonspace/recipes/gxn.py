@@ -301,7 +301,7 @@ def make_scheduler(
     """The schedule of the learning rate over epochs of ``steps`` steps."""
     if config.schedule == "one_cycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
-        total = max(2, steps * config.epochs + 1)
+        total = max(11, steps * config.epochs + 1)  # at 10 its tenth would be one point, and torch divides by 0
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total, pct_start=0.1, cycle_momentum=False)
     return torch.optim.lr_scheduler.StepLR(optimizer, config.decay_every * steps) if config.schedule == "step" else None
 
