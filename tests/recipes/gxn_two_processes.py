@@ -1,4 +1,4 @@
-"""What test_gxn.py starts under torchrun: ``gxn_two_processes.py folder`` writes one file a process."""
+"""What test_gxn_two_processes.py starts under torchrun: ``gxn_two_processes.py folder`` writes one file a process."""
 
 import os
 import sys

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from commonspace.recipes.report import find_report
 from commonspace.recipes.shell import main, parse
 from commonspace.training import batches
 
-SCRIPT = Path(__file__).parent / "gxn_two_processes.py"
 COLOURS = {"red": (220, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 220), "black": (0, 0, 0), "white": (255, 255, 255)}
 PAIRS = list(permutations(COLOURS, 2))  # left and right
 
@@ -263,13 +261,13 @@ def test_the_same_seed_gives_the_same_model(train, settings):
 
 
 def test_every_setting_reaches_what_it_sets(train):
-    some = train.first(20)
+    some = train.first(15)
     base = {"paths": "look+write", "epochs": 2, "batch_size": 10, "unit_features": True, "pre_norm": False}
     default = gxn.fit(some, quick(**base))
     for change in [
         {"grounded": False}, {"weight": 0.9}, {"similarity": "cosine"}, {"direction": "gxn"}, {"margin": 0.2},
         {"mining": "hardest"}, {"mask_same_image": False}, {"sampling": "image"}, {"share": 2}, {"absolute": False},
-        {"unit_features": False}, {"dim": 12}, {"width": 6}, {"cells": 2}, {"word_dim": 6}, {"min_count": 18},
+        {"unit_features": False}, {"dim": 12}, {"width": 6}, {"cells": 2}, {"word_dim": 6}, {"min_count": 14},
         {"write_weight": 0.1}, {"pre_norm": True}, {"hidden_dim": 20}, {"dropout": 0.5}, {"shuffle": True},
         {"batch_size": 8}, {"schedule": "constant"}, {"body_lr": 0.1}, {"clip": 0.01}, {"lr": 1e-3}, {"epochs": 3},
         {"precision": "bfloat16"}, {"start": "input"}, {"paths": "look"}, {"paths": "write"},
@@ -477,27 +475,6 @@ def test_without_validation_pictures_the_last_epoch_is_taken(data):
     model = GXN.load(report.path.parent / "model")
     assert same_weights(model, gxn.fit(splits.train, quick(data="blocks")))
     assert search(model, splits.test).items() <= report.metrics.items()
-
-
-@pytest.mark.parametrize("kind", ["look+write", "look", "write", "not masked"])
-def test_two_processes_train_as_one(kind, alone, both):
-    expected = alone.trained(kind)
-    config = gxn.Config.profile("lesson", image="features", dim=8, hidden_dim=8, word_dim=6, **alone.KINDS[kind])
-    start = gxn.build(alone.captioned().captions, 5, config).double().state_dict()
-    moved = {name for name in start if not torch.equal(start[name], expected[name])}
-    assert any(name.startswith("decoder.output") for name in moved) == (kind != "look")
-    assert any(name.startswith("look.text_encoders") for name in moved) == (kind != "write")
-    assert "look.image_heads.0.weight" in moved or kind == "write"
-    for found in both:
-        assert found[kind].keys() == expected.keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(found[kind][name], value, rtol=0, atol=1e-8, msg=name)
-
-
-def test_two_processes_that_keep_their_rows_to_themselves_train_otherwise(alone, both):
-    expected, found = alone.trained("look+write"), both[0]["not gathered"]
-    for name in ("look.image_heads.0.weight", "look.text_encoders.0.rnn.weight_hh_l0", "decoder.output.weight"):
-        assert (found[name] - expected[name]).abs().max() > 1e-5, name
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------

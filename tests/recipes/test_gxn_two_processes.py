@@ -1,0 +1,31 @@
+"""The recipe gxn on two processes ends with the weights that the whole batch on one gives."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from commonspace.recipes import gxn
+
+SCRIPT = Path(__file__).parent / "gxn_two_processes.py"
+
+
+@pytest.mark.parametrize("kind", ["look+write", "look", "write", "not masked"])
+def test_two_processes_train_as_one(kind, alone, both):
+    expected = alone.trained(kind)
+    config = gxn.Config.profile("lesson", image="features", dim=8, hidden_dim=8, word_dim=6, **alone.KINDS[kind])
+    start = gxn.build(alone.captioned().captions, 5, config).double().state_dict()
+    moved = {name for name in start if not torch.equal(start[name], expected[name])}
+    assert any(name.startswith("decoder.output") for name in moved) == (kind != "look")
+    assert any(name.startswith("look.text_encoders") for name in moved) == (kind != "write")
+    assert "look.image_heads.0.weight" in moved or kind == "write"
+    for found in both:
+        assert found[kind].keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[kind][name], value, rtol=0, atol=1e-8, msg=name)
+
+
+def test_two_processes_that_keep_their_rows_to_themselves_train_otherwise(alone, both):
+    expected, found = alone.trained("look+write"), both[0]["not gathered"]
+    for name in ("look.image_heads.0.weight", "look.text_encoders.0.rnn.weight_hh_l0", "decoder.output.weight"):
+        assert (found[name] - expected[name]).abs().max() > 1e-5, name
