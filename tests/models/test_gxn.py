@@ -1,12 +1,15 @@
-"""GXN: two losses of one image encoder, each as its own model has it; who learns from which; there and back."""
+"""GXN: the losses of one image encoder, each as its own model has it; who learns from which; what a sentence that is
+drawn earns; there and back."""
 
 import math
+import statistics
 
 import pytest
 import torch
 
 from commonspace.data import Vocabulary
 from commonspace.encoders import MLP, Standardize
+from commonspace.losses import leave_one_out, reinforce_loss
 from commonspace.models import GXN, GXNLook, SentenceDecoder, sentence_encoders
 
 TEXTS = ["a cat", "the cat sat on a mat", "dog", "a dog and a mat", "the dog sat", "on the mat, a cat", "mat"]
@@ -189,6 +192,176 @@ def test_both_at_once_learn_to_find_and_to_write():
     assert model.similarity(model.embed_image(images), model.embed_text(texts)).argmax(dim=1).tolist() == list(range(8))
 
 
+# ---- reinforcement ---------------------------------------------------------------------------------------------------
+
+
+class Rewards:
+    """Notes what it is asked, and answers by the words: so many for a cat, less for a long sentence."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, sentences, rows, ended):
+        assert (rows.shape, ended.shape) == ((len(sentences),),) * 2
+        assert (rows.dtype, ended.dtype) == (torch.int64, torch.bool)
+        reward = [
+            2.0 * s.split().count("cat") - 0.1 * len(s.split()) + 0.3 * i for s, i in zip(sentences, rows, strict=True)
+        ]
+        self.calls.append((list(sentences), rows.tolist(), ended.tolist(), reward))
+        return torch.tensor(reward)
+
+
+def rewarded(model: GXN, seed: int = 5, reward=None, **options) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return model.reward_losses(IMAGES, TEXTS, reward or Rewards(), **{"max_length": 12} | options)
+
+
+def sampled(model: GXN, n: int, seed: int = 5, max_length: int = 12, dropout: bool = False):
+    """What `rewarded` draws, drawn again."""
+    torch.manual_seed(seed)
+    return model.decoder.sample(model.look.image_vectors(IMAGES)[:, 1], max_length, n=n, dropout=dropout)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("of_look", [{}, {"similarity": "cosine", "mining": "hardest"}], ids=str)
+def test_the_mixed_loss_is_of_both_parts(gamma, of_look):
+    model = gxn(write_weight=0.7, of_look=of_look)
+    found = values(rewarded(model, gamma=gamma, image_id=SAME_IMAGE))
+    plain = values(model.losses(IMAGES, TEXTS, SAME_IMAGE))
+    assert found.keys() == TERMS | {"reinforce", "reward", "baseline"}
+    assert {name: found[name] for name in TERMS - {"loss"}} == {name: plain[name] for name in TERMS - {"loss"}}
+    mixed = (1 - gamma) * found["cross_entropy"] + gamma * found["reinforce"]
+    assert found["loss"] == pytest.approx(found["rank"] + 0.7 * mixed, abs=1e-12)
+    assert abs(found["reinforce"] - found["cross_entropy"]) > 0.1
+    if gamma == 0:
+        assert found["loss"] == plain["loss"]
+    alone = values(rewarded(gxn(write_weight=0.7, rank=False, of_look=of_look), gamma=gamma))
+    assert alone["loss"] == pytest.approx(0.7 * mixed, abs=1e-12)
+    assert "rank" not in alone
+
+
+@pytest.mark.parametrize("per", ["token", "sentence"])
+@pytest.mark.parametrize(("baseline", "samples"), [("greedy", 1), ("greedy", 3), ("others", 2), ("others", 5)])
+def test_what_is_drawn_is_weighed_by_what_it_earns_beyond_the_baseline(baseline, samples, per):
+    model, rewards = gxn(), Rewards()
+    found = rewarded(model, reward=rewards, samples=samples, baseline=baseline, per=per)
+    sentences, log_probs, counts = sampled(model, samples)
+    drawn, *greedy = rewards.calls
+    ended = [len(sentence.split()) < 12 for sentence in sentences]
+    assert drawn[:3] == (sentences, [i for i in range(B) for _ in range(samples)], ended)
+    assert {*ended} == {True, False} or samples == 1
+    own = torch.tensor(drawn[3])
+    if baseline == "others":
+        assert greedy == []
+        other = leave_one_out(own, samples)
+    else:
+        ((written, rows, all_ended, earned),) = greedy
+        assert (written, rows) == (model.write(IMAGES, max_length=12), list(range(B)))
+        assert all_ended == [len(sentence.split()) < 12 for sentence in written]
+        other = torch.tensor(earned).repeat_interleave(samples)
+    expected = reinforce_loss(log_probs, counts, own, other, per).item()
+    assert found["reinforce"].item() == pytest.approx(expected, abs=1e-9)
+    assert abs(expected) > 1e-3
+    assert found["reward"].item() == pytest.approx(statistics.fmean(drawn[3]), abs=1e-6)
+    assert found["baseline"].item() == pytest.approx(other.mean().item(), abs=1e-6)
+
+
+def test_the_defaults_are_those_of_self_critical_training():
+    one = values(rewarded(gxn()))
+    assert one == values(rewarded(gxn(), gamma=0.9, samples=5, baseline="greedy", per="token", mining=None))
+
+
+def test_sentences_are_drawn_with_dropout_and_the_greedy_one_is_that_of_use():
+    """In training mode: dropout for what is drawn; for the greedy sentence neither that nor the batch's statistics."""
+    torch.manual_seed(1)
+    net = MLP([9, 8, 7], batch_norm=True, dropout=0.3)
+    model, rewards = gxn(of_look={"image": net}), Rewards()
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rewarded(model, reward=rewards)
+    assert all(module.training for module in model.modules())
+    assert rewards.calls[1][0] == model.eval().write(IMAGES, max_length=12)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    of_norm = {f"look.image_encoder.layers.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert changed == of_norm
+    assert model.look.image_encoder.layers[1].num_batches_tracked == 1
+
+    model, seen = gxn(), []
+    sample = model.decoder.sample
+    model.decoder.sample = lambda *arguments, **options: (
+        seen.append(options["dropout"]) or sample(*arguments, **options)
+    )
+    in_evaluation = rewarded(model)
+    assert not any(module.training for module in model.modules())
+    in_training = rewarded(model.train())
+    assert seen == [False, True]
+    assert in_evaluation["baseline"].item() == in_training["baseline"].item()
+    sentences, _, _ = sampled(model.eval(), 5)
+    own = Rewards()(sentences, torch.arange(B).repeat_interleave(5), torch.ones(5 * B).bool())
+    assert in_evaluation["reward"].item() == own.mean().item() != in_training["reward"].item()
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "others"])
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_reinforcement_teaches_whom_writing_teaches(baseline, pre_norm):
+    model = gxn(pre_norm=pre_norm)
+    rewarded(model, baseline=baseline)["reinforce"].backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learning == touched(model, "cross_entropy")
+
+
+def test_a_reward_with_a_gradient_gives_none():
+    weight = torch.tensor(1.5, requires_grad=True)
+    found = rewarded(gxn(), reward=lambda sentences, rows, ended: weight * torch.ones(len(sentences)).cumsum(dim=0))
+    found["loss"].backward()
+    assert weight.grad is None
+    assert not found["reinforce"].isnan()
+
+
+def test_the_processes_tokens_are_gathered_for_reinforcement_too():
+    """Another process drew 30 tokens more."""
+    model = gxn(rank=False)
+    alone = values(rewarded(model))
+    tokens = int(sampled(model, 5)[2].sum())
+    found = values(rewarded(model, gather=lambda rows: torch.cat([rows, rows + 30])))
+    assert found["reinforce"] == pytest.approx(alone["reinforce"] * tokens / (tokens + 15), abs=1e-9)
+    assert found["reward"] == alone["reward"]
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "others"])
+def test_what_earns_more_is_written_more_often(baseline):
+    """gamma = 1: no caption is shown, and sentences change by what they earn, for a cat, for a dog, for being short."""
+    torch.manual_seed(0)
+    model = GXN(look(dim=16), SentenceDecoder(WORDS, 16, 8, 16, dropout=0.0), rank=False)
+    optimiser, images, means = torch.optim.Adam(model.parameters(), lr=2e-2), IMAGES.float(), []
+
+    def reward(sentences, rows, ended):
+        wanted = ["dog" if i % 2 else "cat" for i in rows.tolist()]
+        return torch.tensor(
+            [float(w in s.split()) - 0.2 * len(s.split()) for w, s in zip(wanted, sentences, strict=True)]
+        )
+
+    for _ in range(120):
+        optimiser.zero_grad()
+        found = model.reward_losses(images, TEXTS, reward, 1.0, 8, baseline, max_length=5)
+        found["loss"].backward()
+        optimiser.step()
+        means.append(found["reward"].item())
+    assert statistics.fmean(means[:5]) < 0.2 < 0.7 < statistics.fmean(means[-5:])
+    written = model.write(images, max_length=5)
+    assert sum(sentence == ("dog" if i % 2 else "cat") for i, sentence in enumerate(written)) >= 6
+
+
+def test_reinforcement_runs_under_autocast():
+    model = gxn().float()
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.reward_losses(IMAGES.float(), TEXTS, Rewards(), max_length=6)
+    assert found["loss"].dtype == torch.float32
+    assert found["loss"].isfinite()
+    found["loss"].backward()
+
+
 # ---- use -------------------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +459,18 @@ def decoder(dim: int = 6) -> SentenceDecoder:
         (lambda: gxn(rank=False).losses(IMAGES, TEXTS[:3]), "7 images, 3 texts"),
         (lambda: gxn().losses(IMAGES, TEXTS, SAME_IMAGE[:3]), r"7 images, 7 texts, image_id \(3,\)"),
         (lambda: gxn().losses(IMAGES, TEXTS, mining="sum"), "mining is one of"),
+        (lambda: rewarded(gxn(), gamma=1.1), r"gamma must be in \[0, 1\] and baseline one of .*; got 1.1 and 'greedy'"),
+        (lambda: rewarded(gxn(), gamma=-0.1), "got -0.1"),
+        (lambda: rewarded(gxn(), baseline="mean"), "got 0.9 and 'mean'"),
+        (
+            lambda: rewarded(gxn(), baseline="others", samples=1),
+            "samples=1 leaves no others: draw two or more, or take",
+        ),
+        (lambda: rewarded(gxn(), samples=0), "n at least 1"),
+        (lambda: rewarded(gxn(), max_length=0), "max_length must be at least 1 token"),
+        (lambda: rewarded(GXN(look()).double()), "has no decoder, so it cannot write"),
+        (lambda: rewarded(gxn(), reward=lambda *_: torch.ones(3)), r"reward must be \(35,\), one of each sentence"),
+        (lambda: rewarded(gxn(), reward=lambda s, *_: torch.ones(len(s)) / 0), "must be finite"),
         (lambda: gxn().losses(IMAGES, [*TEXTS[:-1], "..."]), r"texts\[6\] is '...': a sentence to learn needs a word"),
         (lambda: gxn().grounded_image(IMAGES[:0]), "nothing to embed"),
     ],

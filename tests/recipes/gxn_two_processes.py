@@ -8,7 +8,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from commonspace.recipes import gxn
+from commonspace.recipes import gxn, gxn_stages
 from commonspace.recipes.caption_data import Captioned
 from commonspace.training import rank, setup
 
@@ -17,6 +17,15 @@ KINDS = {
     "look": {"paths": "look", "similarity": "cosine", "margin": 0.3, "mining": "hardest", "share": 2},
     "write": {"paths": "write", "sampling": "image"},
     "not masked": {"paths": "look+write", "mask_same_image": False, "pre_norm": True, "grounded": False},
+    "reward": {
+        "paths": "write",
+        "pre_norm": True,
+        "reward_epochs": 2,
+        "reward_lr": 1.0,
+        "samples": 2,
+        "gamma": 1.0,
+        "ramp": 0.0,
+    },
 }
 WORDS = ["red", "blue", "small", "large", "square", "round"]
 
@@ -31,12 +40,19 @@ def captioned() -> Captioned:
     return Captioned(rows, captions, image_of, torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 0]))
 
 
+def drawn(p: Tensor, n: int, generator: None) -> Tensor:
+    """In place of torch.multinomial, of two rows for each picture: whichever process draws, a row gives the same."""
+    u = (0.37 * (torch.arange(len(p)) % 2) + 10 * p[:, 1]) % 1
+    return (p.cumsum(dim=1) <= u[:, None]).sum(dim=1, keepdim=True).clamp(max=p.shape[1] - 1)
+
+
 def trained(kind: str) -> dict[str, Tensor]:
     """The weights after three epochs, in float64: Adam makes much of differences between gradients of nearly 0."""
     small = {"epochs": 3, "batch_size": 8, "dim": 8, "hidden_dim": 8, "word_dim": 6, "lr": 0.01, "device": "cpu"}
     config = gxn.Config.profile("lesson", image="features", **small | KINDS[kind])
     build = gxn.build
-    with patch.object(gxn, "build", lambda *arguments: build(*arguments).double()):
+    double = patch.object(gxn, "build", lambda *arguments: build(*arguments).double())
+    with double, patch.object(torch, "multinomial", drawn):
         return gxn.fit(captioned(), config).state_dict()
 
 
@@ -44,8 +60,8 @@ def main(folder: Path) -> None:
     os.environ["COMMONSPACE_CACHE"] = str(folder / "cache")
     with setup("cpu"):
         found = {kind: trained(kind) for kind in KINDS}
-        with patch.object(gxn, "all_gather", lambda rows: rows):
-            found["not gathered"] = trained("look+write")
+        with patch.object(gxn_stages, "all_gather", lambda rows: rows):
+            found |= {f"{kind}, not gathered": trained(kind) for kind in ("look+write", "reward")}
         torch.save(found, folder / f"{rank()}.pt")
 
 

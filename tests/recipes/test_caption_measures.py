@@ -14,7 +14,7 @@ from commonspace.losses import order_similarity
 from commonspace.metrics import CiderD, bleu, evaluate_both_ways, evaluate_folds
 from commonspace.models import GXN, GXNLook, SentenceDecoder, sentence_encoders
 from commonspace.recipes.caption_data import Captioned
-from commonspace.recipes.caption_measures import following, likelihood, search, writing
+from commonspace.recipes.caption_measures import LONGEST, following, likelihood, plain, search, spoken, writing
 
 WORDS = ["a", "cat", "dog", "mat", "red", "blue", "runs", "sits", "on", "the", "big", "small"]
 
@@ -170,33 +170,63 @@ def test_a_decoder_that_knows_nothing_guesses_among_all_words():
 def test_what_is_written_is_measured_by_hand(seed, beam):
     model, test = writer(seed)
     found = writing(model, test, beam, max_length=8)
-    plain = [[" ".join(tokenise(caption)) for caption in own] for own in test.by_image()]
-    assert plain[0][0] == test.captions[0].lower().strip("!")
+    own = [[" ".join(tokenise(caption)) for caption in texts] for texts in test.by_image()]
+    assert own[0][0] == test.captions[0].lower().strip("!")
+    assert plain(test) == own
     written = model.write(test.images, beam, 8)
-    names = ["log p", "CIDEr-D", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
-    assert list(found) == names + [f"other picture/{name}" for name in names]
+    names = ["CIDEr-D", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "exact"]
+    both = {"log p", *names}
+    assert found.keys() == both | {f"other picture/{name}" for name in both} | {"distinct", "length"}
     assert found["log p"] == likelihood(model, test)
-    assert found["CIDEr-D"] == pytest.approx(float(CiderD(plain).score(written, plain).mean()))
-    assert [found[f"BLEU-{n}"] for n in (1, 2, 3, 4)] == list(bleu(written, plain).values())
+    assert found["CIDEr-D"] == pytest.approx(float(CiderD(own).score(written, own).mean()))
+    assert [found[f"BLEU-{n}"] for n in (1, 2, 3, 4)] == list(bleu(written, own).values())
     assert found["BLEU-1"] > 0.05
     moved = written[1:] + written[:1]
     assert moved != written
-    assert found["other picture/CIDEr-D"] == pytest.approx(float(CiderD(plain).score(moved, plain).mean()))
-    assert [found[f"other picture/BLEU-{n}"] for n in (1, 2, 3, 4)] == list(bleu(moved, plain).values())
+    assert found["other picture/CIDEr-D"] == pytest.approx(float(CiderD(own).score(moved, own).mean()))
+    assert [found[f"other picture/BLEU-{n}"] for n in (1, 2, 3, 4)] == list(bleu(moved, own).values())
     assert found["other picture/log p"] == likelihood(model, test, (test.image_of + 1) % 9)
     assert found["other picture/log p"] != found["log p"]
-    assert any(found[f"other picture/{name}"] != found[name] for name in names[1:])
+    assert any(found[f"other picture/{name}"] != found[name] for name in names)
+    assert found["distinct"] == len({*written}) / 9
+    assert found["length"] == statistics.fmean(len(sentence.split()) for sentence in written)
+    alone = {name: value for name, value in found.items() if not name.endswith("log p")}
+    assert spoken(model, test, beam, max_length=8) == alone
+
+
+def saying(sentences: list[str]) -> tuple[GXN, Captioned]:
+    """A model that writes these; and a test set."""
+    model, test = writer()
+    model.write = lambda images, beam, max_length: sentences
+    return model, test
 
 
 def test_sentences_of_the_right_picture_score_most():
     """A model that writes the first caption of each picture; of the next one it is another sentence."""
-    _, test = writer()
-    said = [own[0] for own in test.by_image()]
-    model, _ = writer()
-    model.write = lambda images, beam, max_length: [" ".join(tokenise(caption)) for caption in said]
-    found = writing(model, test)
+    said = [own[0] for own in plain(writer()[1])]
+    found = writing(*saying(said))
     assert found["BLEU-1"] == pytest.approx(1, abs=1e-6)
     assert found["CIDEr-D"] > 2 * found["other picture/CIDEr-D"]
+    assert (found["exact"], found["other picture/exact"]) == (1, 0)
+
+
+def test_a_sentence_is_exact_if_it_is_one_of_the_picture_s_captions_word_by_word():
+    own = plain(writer()[1])
+    assert [len(texts) for texts in own] == [1, 2, 3] * 3
+    said = [own[0][0], own[1][1], own[2][2], own[3][0] + " cat", own[5][0], own[4][0], "", own[7][1].upper(), own[0][0]]
+    found = spoken(*saying(said))
+    assert found["exact"] == 3 / 9
+    assert found["other picture/exact"] == 1 / 9  # picture 4 gets what is written for 5
+    assert found["distinct"] == 8 / 9
+    assert found["length"] == pytest.approx(sum(len(sentence.split()) for sentence in said) / 9)
+
+
+def test_sentences_are_written_greedily_and_to_the_longest():
+    model, test = writer()
+    with torch.no_grad():
+        model.decoder.output.bias[model.decoder.end] = -50  # it never ends
+    assert spoken(model, test)["length"] == LONGEST == writing(model, test, 1)["length"]
+    assert spoken(model, test) == spoken(model, test, 1, LONGEST)
 
 
 def test_the_other_picture_is_of_another_group():

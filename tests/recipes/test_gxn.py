@@ -1,11 +1,12 @@
 """The recipe gxn, small: it learns to find and to write, repeats, resumes, reports; what a batch holds; settings."""
 
+import copy
 import json
 import math
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import permutations
+from itertools import groupby, permutations
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ import torch
 from commonspace.data import PairedSamples
 from commonspace.data.vocabulary import tokenise
 from commonspace.encoders import Sequence, Standardize
+from commonspace.metrics import CaptionReward
 from commonspace.models import GXN, LOOK_CONFIGURATIONS, GXNLook
-from commonspace.recipes import caption_data, compose_data, gxn
+from commonspace.recipes import caption_data, compose_data, gxn, gxn_stages
 from commonspace.recipes.caption_data import Captioned
-from commonspace.recipes.caption_measures import likelihood, search, writing
+from commonspace.recipes.caption_measures import likelihood, search, spoken, writing
 from commonspace.recipes.report import find_report
 from commonspace.recipes.shell import main, parse
 from commonspace.training import batches
@@ -121,7 +123,7 @@ IMAGE_OF = torch.arange(7).repeat_interleave(torch.tensor([5, 1, 2, 5, 3, 1, 6])
 
 
 def test_every_caption_comes_once():
-    rows = gxn.epoch_rows(IMAGE_OF, quick(), 3)
+    rows = gxn_stages.epoch_rows(IMAGE_OF, quick(), 3)
     assert rows.tolist() == [[i] for i in range(23)]
 
 
@@ -129,7 +131,7 @@ def test_every_caption_comes_once():
 def test_captions_of_one_image_come_together(share):
     config = quick(share=share, seed=2)
     for epoch in (0, 1):
-        rows = gxn.epoch_rows(IMAGE_OF, config, epoch)
+        rows = gxn_stages.epoch_rows(IMAGE_OF, config, epoch)
         assert torch.equal(rows, compose_data.groups(IMAGE_OF, share, 2, epoch))
         assert rows.shape == (23 // share, share)
         assert len({*rows.flatten().tolist()}) == rows.numel()
@@ -140,17 +142,17 @@ def test_captions_of_one_image_come_together(share):
 def test_every_image_comes_once_with_one_of_its_captions():
     config, times = quick(sampling="image", seed=5), Counter()
     for epoch in range(1000):
-        rows = gxn.epoch_rows(IMAGE_OF, config, epoch)
+        rows = gxn_stages.epoch_rows(IMAGE_OF, config, epoch)
         assert rows.shape == (7, 1)
         assert IMAGE_OF[rows[:, 0]].tolist() == list(range(7))
         times.update(rows[:, 0].tolist())
     for caption in range(23):
         share = 1 / int((IMAGE_OF == IMAGE_OF[caption]).sum())
         assert times[caption] == pytest.approx(1000 * share, abs=4 * math.sqrt(1000 * share * (1 - share)))
-    one = gxn.epoch_rows(IMAGE_OF, config, 3)
-    assert torch.equal(one, gxn.epoch_rows(IMAGE_OF, config, 3))
-    assert not torch.equal(one, gxn.epoch_rows(IMAGE_OF, config, 4))
-    assert not torch.equal(one, gxn.epoch_rows(IMAGE_OF, replace(config, seed=6), 3))
+    one = gxn_stages.epoch_rows(IMAGE_OF, config, 3)
+    assert torch.equal(one, gxn_stages.epoch_rows(IMAGE_OF, config, 3))
+    assert not torch.equal(one, gxn_stages.epoch_rows(IMAGE_OF, config, 4))
+    assert not torch.equal(one, gxn_stages.epoch_rows(IMAGE_OF, replace(config, seed=6), 3))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,209 @@ def test_a_shuffled_picture_s_own_captions_are_in_its_batch_by_chance_alone(seed
         assert hits < 90  # 39 are expected
 
 
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+STAGED = {"paths": "write", "reward_epochs": 2, "ramp": 0.5, "samples": 2}
+
+
+@pytest.fixture(scope="module")
+def half_taught(train, test):
+    """After half of what it needs, and after a last stage: how good greedy sentences are."""
+    found, enough = {}, ENOUGH | {"epochs": 12, "hidden_dim": 24}
+    config = quick(paths="write", reward_epochs=10, reward_lr=0.2, ramp=0.1, baseline="others", **enough)
+    rows = []
+    gxn.fit(train, config, after=lambda stage, model: rows.append((stage, writing(model, test, 1))))
+    found = dict(rows)
+    assert list(found) == ["all", "reward"]
+    return found
+
+
+def test_reinforcement_makes_what_is_written_better_by_its_own_measure(half_taught):
+    before, after = half_taught["all"], half_taught["reward"]
+    assert after["CIDEr-D"] > before["CIDEr-D"] + 0.3
+    assert after["other picture/CIDEr-D"] < 0.7 * after["CIDEr-D"]
+
+
+def test_the_stages_a_configuration_has(train):
+    def names(**settings):
+        config = quick(**settings)
+        model = gxn.build(train.captions, None, config)
+        made = gxn_stages.stages(model, gxn_stages.Batches(train, config), config, None)
+        return [(stage.name, stage.epochs) for stage in made]
+
+    assert names() == [("all", 2)]
+    assert names(**STAGED) == [("all", 2), ("reward", 2)]
+    assert names(paths="look+write", look_epochs=3, reward_epochs=1, epochs=4) == [
+        ("look", 3),
+        ("all", 4),
+        ("reward", 1),
+    ]
+    assert names(paths="look+write", look_epochs=1) == [("look", 1), ("all", 2)]
+
+
+def test_a_later_stage_changes_nothing_of_the_one_before(train, test, tmp_path):
+    """The stage "all" is the run without the last one, bit for bit; and so where the log is of a run of one stage."""
+    one = gxn.fit(train, quick(paths="write"), test, output=tmp_path / "one")
+    seen = {}
+
+    def note(stage, model):
+        seen[stage] = {name: value.clone() for name, value in model.state_dict().items()}
+
+    gxn.fit(train, quick(**STAGED), test, note, tmp_path / "two")
+    assert all(torch.equal(value, seen["all"][name]) for name, value in one.state_dict().items())
+    assert not torch.equal(seen["reward"]["decoder.output.weight"], seen["all"]["decoder.output.weight"])
+    assert {file.name for file in (tmp_path / "one").iterdir()} == {"log.csv", "state.pt"}
+    assert {file.name for file in (tmp_path / "two").iterdir()} == {"all", "reward"}
+    assert (tmp_path / "one/log.csv").read_text() == (tmp_path / "two/all/log.csv").read_text()
+    columns = (tmp_path / "two/reward/log.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "cross_entropy", "reinforce", "reward", "baseline", "validation"} < {*columns}
+
+
+def test_first_the_embedding_alone(train):
+    seen = {}
+
+    def note(stage, model):
+        seen[stage] = {name: value.clone() for name, value in model.state_dict().items()}
+
+    config = quick(paths="look+write", look_epochs=1)
+    gxn.fit(train, config, after=note)
+    start = gxn.build(train.captions, None, config).state_dict()
+    for name, value in start.items():
+        assert torch.equal(value, seen["look"][name]) == name.startswith("decoder."), name
+        assert name.endswith("num_batches_tracked") or not torch.equal(seen["all"][name], seen["look"][name]), name
+
+
+def test_epochs_are_counted_through_all_stages(train, monkeypatch):
+    """So a caption is drawn anew in each, and "hardest" begins when it is asked to."""
+    seen, losses, look_losses = [], GXN.losses, GXNLook.losses
+
+    def note(kind, inner):
+        def of(self, images, texts, image_id, gather, mining):
+            seen.append((kind, mining))
+            return inner(self, images, texts, image_id, gather, mining)
+
+        return of
+
+    rows = []
+    monkeypatch.setattr(GXN, "losses", note("all", losses))
+    monkeypatch.setattr(GXNLook, "losses", note("look", look_losses))
+    epoch_rows = gxn_stages.epoch_rows
+    monkeypatch.setattr(
+        gxn_stages, "epoch_rows", lambda of, config, epoch: rows.append(epoch) or epoch_rows(of, config, epoch)
+    )
+    config = quick(
+        paths="look+write", look_epochs=2, epochs=2, reward_epochs=2, samples=1, mining="hardest", sum_epochs=3
+    )
+    gxn.fit(train, config)
+    assert seen == [("look", "all")] * 12 + [("all", "all")] * 6 + [("all", None)] * 6
+    assert [epoch for epoch, _ in groupby(rows)] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("share", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_how_much_of_a_stage_is_done_is_told_by_the_rows(train, share, processes):
+    config = quick(share=share, seed=3)
+    seen = gxn_stages.Batches(train, config)
+    assert (seen.n, seen.size) == (120 // share, 20 // share)
+    for epoch in (0, 1, 2):
+        for rank in range(processes):
+            own = batches(seen.n, seen.size, 3, epoch, rank=rank, world_size=processes)
+            assert [seen.done(ids, epoch, 3) for ids in own] == [(6 * epoch + step) / 18 for step in range(6)]
+
+
+def test_the_last_stage_is_told_what_it_is_asked(train, monkeypatch):
+    """gamma rises over the first half of twelve steps; rewards are those of the pictures' own captions."""
+    seen, reward_losses, rates = [], GXN.reward_losses, []
+
+    def note(self, images, texts, reward, gamma, samples, baseline, image_id, gather, mining, longest):
+        own = {image.numpy().tobytes(): i for i, image in enumerate(train.images)}
+        places = [own[image.numpy().tobytes()] for image in images]
+        references = [[" ".join(tokenise(caption)) for caption in texts] for texts in train.by_image()]
+        expected = CaptionReward(references, 0.5, 2.0)
+        rows, ended = torch.arange(20), torch.arange(20) % 3 > 0
+        said = [references[place][-1].removesuffix(" left") for place in places]
+        assert torch.equal(reward(said, rows, ended), expected.reward(said, places, ended))
+        assert torch.equal(
+            reward(said[3:5], rows[3:5], ended[3:5]), expected.reward(said[3:5], places[3:5], ended[3:5])
+        )
+        assert image_id.tolist() == [train.group[place] for place in places]
+        assert all(text in train.by_image()[place] for text, place in zip(texts, places, strict=True))
+        seen.append((gamma, samples, baseline, longest))
+        return reward_losses(self, images, texts, reward, gamma, samples, baseline, image_id, gather, mining, longest)
+
+    monkeypatch.setattr(GXN, "reward_losses", note)
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self: rates.append([g["lr"] for g in self.param_groups]) or step(self)
+    )
+    settings = STAGED | {"gamma": 0.6, "baseline": "others", "samples": 3, "cider_weight": 0.5, "bleu_weight": 2.0}
+    gxn.fit(train, quick(**settings, lr=0.01, reward_lr=0.3))
+    assert [row[0] for row in seen] == pytest.approx([0.1 * min(k, 6) for k in range(12)])
+    assert {row[1:] for row in seen} == {(3, "others", 60)}
+    assert all(lr == pytest.approx([0.003, 0.003]) for lr in rates[12:])
+    assert len(rates) == 24
+
+
+def test_what_is_written_chooses_the_last_stage_s_epoch(train, test, monkeypatch):
+    seen = []
+
+    def note(model, some, *rest):
+        seen.append((len(some), spoken(model, some, *rest)["CIDEr-D"]))
+        return {"CIDEr-D": seen[-1][1]}
+
+    monkeypatch.setattr(gxn_stages, "spoken", note)
+    monkeypatch.setattr(gxn_stages, "WRITTEN", 15)
+    model = gxn.fit(train, quick(**STAGED | {"reward_epochs": 5, "reward_lr": 3.0}), test)
+    assert [n for n, _ in seen] == [15] * 5
+    values = [value for _, value in seen]
+    assert spoken(model, test.first(15))["CIDEr-D"] == pytest.approx(max(values))
+    assert max(values) > min(values)
+
+
+class Killed(BaseException):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("where", ["in the first", "in the last", "between"])
+def test_a_run_stopped_in_or_between_its_stages_goes_on(train, test, tmp_path, monkeypatch, where):
+    config = quick(**STAGED | {"dropout": 0.3})
+    whole = gxn.fit(train, config, test, output=tmp_path / "whole", checkpoint_every=1)
+    left, told = {"in the first": [8, 99], "in the last": [99, 8], "between": [99, 99]}[where], []
+    inner = {"losses": GXN.losses, "reward_losses": GXN.reward_losses}
+
+    def power(i, name):
+        def of(self, *arguments):
+            left[i] -= 1
+            if left[i] < 0:
+                raise Killed
+            told.append(name)
+            return inner[name](self, *arguments)
+
+        return of
+
+    def after(stage, model):
+        if where == "between":
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        for i, name in enumerate(inner):
+            patch.setattr(GXN, name, power(i, name))
+        with pytest.raises(Killed):
+            gxn.fit(train, config, test, after, tmp_path / "stopped", checkpoint_every=1)
+        left[:], told[:] = [99, 99], []
+        resumed = gxn.fit(train, config, test, output=tmp_path / "stopped", checkpoint_every=1)
+        expected = {"in the first": (4, 12), "in the last": (0, 4), "between": (0, 12)}[where]
+        assert (told.count("losses"), told.count("reward_losses")) == expected
+        told[:] = []
+        again = gxn.fit(train, config, test, output=tmp_path / "stopped", checkpoint_every=1)
+        assert told == []  # what is finished is not trained again
+    assert same_weights(whole, resumed)
+    assert same_weights(whole, again)
+    for stage in ("all", "reward"):
+        logs = [(tmp_path / run / stage / "log.csv").read_text() for run in ("whole", "stopped")]
+        assert logs[0] == logs[1]
+
+
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +478,13 @@ def test_every_setting_reaches_what_it_sets(train):
         {"precision": "bfloat16"}, {"start": "input"}, {"paths": "look"}, {"paths": "write"},
     ]:  # fmt: skip
         assert not same_weights(gxn.fit(some, quick(**base | change)), default), change
+    staged = base | {"reward_epochs": 1, "samples": 2, "reward_lr": 0.5}
+    default = gxn.fit(some, quick(**staged))
+    for change in [
+        {"look_epochs": 1}, {"reward_epochs": 2}, {"gamma": 0.5}, {"ramp": 1.0}, {"reward_lr": 0.1}, {"samples": 3},
+        {"baseline": "others"}, {"cider_weight": 0.2}, {"bleu_weight": 5.0},
+    ]:  # fmt: skip
+        assert not same_weights(gxn.fit(some, quick(**staged | change)), default), change
     step = [quick(**base | {"schedule": "step", "decay_every": epochs}) for epochs in (1, 15)]
     assert not same_weights(*(gxn.fit(some, config) for config in step))
     first = [quick(**base | {"mining": "hardest", "sum_epochs": epochs}) for epochs in (0, 1)]
@@ -288,7 +500,7 @@ def test_what_is_built_is_what_is_asked_for(train):
         word_dim=6, cells=2, start="state",
     )  # fmt: skip
     model = gxn.build(train.captions, None, config)
-    assert model.settings == {"write_weight": 0.7, "rank": True, "pre_norm": True}
+    assert model.settings == {"write_weight": 0.7, "rank": True, "pre_norm": True, "paint_weight": 1.0}
     assert model.look.settings == {
         "similarity": "cosine", "direction": "order", "margin": 0.4, "mining": "hardest", "weight": 0.3,
         "absolute": True, "unit_features": True, "unit_images": False, "share_words": True,
@@ -336,7 +548,7 @@ def test_a_resnet_may_be_kept_as_it_is(train, cells, out_dim):
     model = gxn.build(train.captions, None, config)
     assert model.look.image_encoder.out_dim == model.look.image_heads[0].in_features == out_dim
     assert not any(p.requires_grad for p in model.look.image_encoder.parameters())
-    assert len(gxn.make_optimizer(model, config).param_groups) == 1
+    assert len(gxn_stages.make_optimizers(model, config)["model"].param_groups) == 1
     moved = gxn.build(train.captions, None, replace(config, body_lr=0.1))
     assert all(p.requires_grad for p in moved.look.image_encoder.parameters())
     assert moved.look.image_encoder(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, out_dim)
@@ -345,7 +557,7 @@ def test_a_resnet_may_be_kept_as_it_is(train, cells, out_dim):
 def test_the_image_encoder_has_a_learning_rate_of_its_own(train):
     config = quick(paths="look+write", body_lr=0.1, lr=0.5)
     model = gxn.build(train.captions, None, config)
-    optimizer = gxn.make_optimizer(model, config)
+    optimizer = gxn_stages.make_optimizers(model, config)["model"]
     assert type(optimizer) is torch.optim.Adam
     lr = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert {lr[id(p)] for p in model.look.image_encoder.parameters()} == {0.05}
@@ -423,8 +635,8 @@ def test_validation_chooses_the_epoch(train, test, paths, monkeypatch):
         return note
 
     for measure in (search, likelihood):
-        monkeypatch.setattr(gxn, measure.__name__, noting(measure))
-    monkeypatch.setattr(gxn, "JUDGED", 15)
+        monkeypatch.setattr(gxn_stages, measure.__name__, noting(measure))
+    monkeypatch.setattr(gxn_stages, "JUDGED", 15)
     model = gxn.fit(train, quick(paths=paths, epochs=5, schedule="constant", lr=0.05), test)
     assert [row[:2] for row in seen] == [("likelihood" if paths == "write" else "search", 15)] * 5
     values, some = [row[2] for row in seen], test.first(15)
@@ -469,6 +681,41 @@ def test_a_run_writes_its_report_and_its_model(data, cache):
     assert losses[1] < losses[0]
 
 
+def test_a_report_tells_of_before_the_last_stage_and_after(data, monkeypatch):
+    data()
+    config = quick(data="blocks", beam=2, **STAGED | {"paths": "look+write", "look_epochs": 1})
+    kept = {}
+    fit = gxn.fit
+
+    def noting(captioned, config, validation, after, output):
+        def both(stage, model):
+            kept[stage] = copy.deepcopy(model)
+            after(stage, model)
+
+        return fit(captioned, config, validation, both, output)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gxn, "fit", noting)
+        report = gxn.run(config)
+    test = caption_data.load("blocks").test
+    expected = {}
+    for stage, before in (("all", "before/"), ("reward", "")):
+        found = gxn.evaluate(kept[stage], test, 2)
+        found |= {f"greedy/{name}": value for name, value in spoken(kept[stage], test, 1).items()}
+        expected |= {before + name: value for name, value in found.items()}
+    told = {f"{epoch} {what}" for epoch in ("first", "last") for what in ("loss", "reward")}
+    assert report.metrics.keys() == expected.keys() | told
+    assert {name: report.metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert {"before/greedy/exact", "greedy/CIDEr-D", "before/rsum", "before/log p", "distinct"} < report.metrics.keys()
+    assert same_weights(GXN.load(report.path.parent / "model"), kept["reward"])
+    for stage, name in (("all", "loss"), ("reward", "reward")):
+        lines = (report.path.parent / f"training/{stage}/log.csv").read_text().splitlines()
+        values = [float(line.split(",")[lines[0].split(",").index(name)]) for line in lines[1:]]
+        assert [report.metrics[f"{epoch} {name}"] for epoch in ("first", "last")] == values
+    assert gxn.run(config).metrics == report.metrics
+    assert not any("before/" in name or "greedy/" in name for name in gxn.run(quick(data="blocks")).metrics)
+
+
 def test_without_validation_pictures_the_last_epoch_is_taken(data):
     data(validation=False)
     report, splits = gxn.run(quick(data="blocks")), caption_data.load("blocks")
@@ -510,7 +757,7 @@ def test_flags_of_the_shell():
 
 def test_every_command_of_the_docstring_is_understood():
     commands = re.findall(r"-m commonspace\.recipes\.gxn (.+)", gxn.__doc__)
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         words = command.split()
         given = dict(zip(words[::2], words[1::2], strict=True))
@@ -566,6 +813,21 @@ def test_every_configuration_of_the_embedding_is_a_row_of_flags(name, train):
         ({"hidden_dim": 0, "paths": "write"}, "hidden_dim must be at least 1"),
         ({"dropout": 1.0, "paths": "write"}, r"dropout must be in \[0, 1\)"),
         ({"write_weight": 0.0, "paths": "write"}, "write_weight must be a number above 0"),
+        ({"look_epochs": -1, "paths": "look+write"}, "look_epochs and reward_epochs must be at least 0"),
+        ({"reward_epochs": -1, "paths": "write"}, "must be at least 0"),
+        ({"look_epochs": 1}, "look_epochs=1 is for paths that look and do more, not 'look'"),
+        ({"look_epochs": 1, "paths": "write"}, "not 'write'"),
+        ({"reward_epochs": 1}, "reward_epochs=1 needs a decoder: paths='look\\+write' or 'write'"),
+        ({"gamma": 1.1}, r"gamma and ramp must be in \[0, 1\] and reward_lr above 0; got 1.1, 0.1 and 0.1"),
+        ({"gamma": math.nan}, "gamma and ramp must be"),
+        ({"ramp": -0.1}, "got 0.9, -0.1 and 0.1"),
+        ({"reward_lr": 0.0}, "reward_lr above 0"),
+        ({"samples": 0}, "samples=0 must be at least 1, and 2 with baseline 'others'"),
+        ({"samples": 1, "baseline": "others"}, "samples=1 must be at least 1, and 2"),
+        ({"baseline": "mean"}, "baseline must be one of 'greedy', 'others'"),
+        ({"cider_weight": -1.0}, "one of them above; got -1.0 and 0.0"),
+        ({"cider_weight": 0.0}, "got 0.0 and 0.0"),
+        ({"bleu_weight": math.inf}, "got 1.0 and inf"),
         ({"path": "look"}, "did you mean 'paths'"),
     ],
 )

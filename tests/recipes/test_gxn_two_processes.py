@@ -10,15 +10,15 @@ from commonspace.recipes import gxn
 SCRIPT = Path(__file__).parent / "gxn_two_processes.py"
 
 
-@pytest.mark.parametrize("kind", ["look+write", "look", "write", "not masked"])
+@pytest.mark.parametrize("kind", ["look+write", "look", "write", "not masked", "reward"])
 def test_two_processes_train_as_one(kind, alone, both):
     expected = alone.trained(kind)
     config = gxn.Config.profile("lesson", image="features", dim=8, hidden_dim=8, word_dim=6, **alone.KINDS[kind])
     start = gxn.build(alone.captioned().captions, 5, config).double().state_dict()
     moved = {name for name in start if not torch.equal(start[name], expected[name])}
     assert any(name.startswith("decoder.output") for name in moved) == (kind != "look")
-    assert any(name.startswith("look.text_encoders") for name in moved) == (kind != "write")
-    assert "look.image_heads.0.weight" in moved or kind == "write"
+    assert any(name.startswith("look.text_encoders") for name in moved) == (kind not in ("write", "reward"))
+    assert ("look.image_heads.0.weight" in moved) == (kind not in ("write", "reward"))
     for found in both:
         assert found[kind].keys() == expected.keys()
         for name, value in expected.items():
@@ -26,6 +26,9 @@ def test_two_processes_train_as_one(kind, alone, both):
 
 
 def test_two_processes_that_keep_their_rows_to_themselves_train_otherwise(alone, both):
-    expected, found = alone.trained("look+write"), both[0]["not gathered"]
+    expected, found = alone.trained("look+write"), both[0]["look+write, not gathered"]
     for name in ("look.image_heads.0.weight", "look.text_encoders.0.rnn.weight_hh_l0", "decoder.output.weight"):
+        assert (found[name] - expected[name]).abs().max() > 1e-5, name
+    expected, found = alone.trained("reward"), both[0]["reward, not gathered"]
+    for name in ("look.image_heads.1.weight", "decoder.rnn.weight_hh_l0", "decoder.output.weight"):
         assert (found[name] - expected[name]).abs().max() > 1e-5, name

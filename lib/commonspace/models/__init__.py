@@ -9,6 +9,7 @@ from commonspace.models.composers import COMPOSERS, AttributeAsOperator, Concat,
 from commonspace.models.deep_cca import DeepCCA
 from commonspace.models.gxn import GXN
 from commonspace.models.gxn_look import LOOK_CONFIGURATIONS, GXNLook, sentence_encoders
+from commonspace.models.gxn_paint import GXNPaint
 from commonspace.models.kernel_cca import KernelCCA
 from commonspace.models.masln import MASLN
 from commonspace.models.semantic_autoencoder import CrossModalSAE, SemanticAutoencoder
@@ -35,6 +36,7 @@ __all__ = [
     "DeepCCA",
     "FiLM",
     "GXNLook",
+    "GXNPaint",
     "ImageOnly",
     "KernelCCA",
     "ParameterHashing",

@@ -145,10 +145,18 @@ class GXNLook(nn.Module):
         """B images, as the encoder takes them -> v_h and v_l, (B, 2, dim); with h alone (B, 1, dim)."""
         return self.place(self.image_heads_of(images))
 
+    def text_heads_of(self, texts: Sequence[str]) -> Tensor:
+        """B sentences -> what the sentence encoders give, (B, 2, dim); with h alone (B, 1, dim)."""
+        x = torch.stack([encoder(texts) for encoder in self.text_encoders], dim=1)
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def place_texts(self, heads: Tensor) -> Tensor:
+        """What `text_heads_of` gave -> t_h and t_l, of the same shape: on the unit sphere, without their signs."""
+        return self._absolute(unit_rows(heads))
+
     def text_vectors(self, texts: Sequence[str]) -> Tensor:
         """B sentences -> t_h and t_l, (B, 2, dim); with h alone (B, 1, dim)."""
-        x = torch.stack([encoder(texts) for encoder in self.text_encoders], dim=1)
-        return self._absolute(unit_rows(x.to(torch.promote_types(x.dtype, torch.float32))))
+        return self.place_texts(self.text_heads_of(texts))
 
     def _absolute(self, x: Tensor) -> Tensor:
         return x.abs() if self.settings["absolute"] else x

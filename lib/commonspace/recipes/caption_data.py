@@ -21,13 +21,15 @@ class Captioned:
 
     ``images``: n pictures or feature rows, indexed by ids. ``captions``: m texts, picture by picture. ``image_of``:
     (m,) the picture of each. ``group``: (n,) integers; pictures of one group have a caption in common, so that what
-    describes the one describes the other: they are no negatives of each other, and both are right.
+    describes the one describes the other: they are no negatives of each other, and both are right. ``scenes``: (n, 9)
+    codes of what is in pictures of scenes (`data.scene_grammar`), None for others.
     """
 
     images: Any
     captions: list[str]
     image_of: Tensor
     group: Tensor
+    scenes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.group)
@@ -40,14 +42,21 @@ class Captioned:
         group = torch.arange(len(texts))
         if same_text:
             group = numbered([normalised(" ".join(own)) for own in texts])[:, 0]
-        return cls(pairs.images, [text for own in texts for text in own], image_of, group)
+        scenes = getattr(pairs, "scenes", None)
+        return cls(pairs.images, [text for own in texts for text in own], image_of, group, scenes)
 
     def first(self, n: int) -> "Captioned":
         """The first n pictures with their captions."""
         n = min(n, len(self))
         kept = int((self.image_of < n).sum())
         images = self.images.subset(range(n)) if isinstance(self.images, Pictures) else self.images[:n]
-        return Captioned(images, self.captions[:kept], self.image_of[:kept], self.group[:n])
+        scenes = None if self.scenes is None else self.scenes[:n]
+        return Captioned(images, self.captions[:kept], self.image_of[:kept], self.group[:n], scenes)
+
+    def first_captions(self) -> "Captioned":
+        """The pictures with the first caption of each alone: of scenes the one that says everything."""
+        first = torch.searchsorted(self.image_of, torch.arange(len(self)))
+        return replace(self, captions=[self.captions[i] for i in first.tolist()], image_of=torch.arange(len(self)))
 
     def by_image(self) -> list[list[str]]:
         """n lists: the captions of each picture."""
@@ -130,6 +139,15 @@ def _scenes(seed: int, size: int | None, read: Reader, **rest: Any) -> Parts:
     return Scenes(**{"n": 3000, "size": size or 32, "seed": seed} | rest).captioned(), False
 
 
+def _scenes_of(objects: int, n: int) -> "Callable[[int, int | None, Reader], Parts]":
+    """Scenes of so many objects; of one there are 432, so 345 are to train on and 43 each for validation and test."""
+
+    def loader(seed: int, size: int | None, read: Reader) -> Parts:
+        return _scenes(seed, size, read, n=n, objects=(objects, objects))
+
+    return loader
+
+
 def _solid_scenes(seed: int, size: int | None, read: Reader) -> Parts:
     """The same, with solids on a table instead of flat shapes."""
     return _scenes(seed, size or 64, read, dimensions=3)
@@ -167,6 +185,9 @@ def _flickr8k_dev(seed: int, size: int | None, read: Reader) -> Parts:
 _LOADERS: dict[str, Callable[[int, int | None, Reader], Parts]] = {
     "scenes": _scenes,
     "scenes-3d": _solid_scenes,
+    "scenes-one": _scenes_of(1, 345),
+    "scenes-two": _scenes_of(2, 3000),
+    "scenes-three": _scenes_of(3, 3000),
     "fashion-products": _fashion_products,
     "flickr8k": _photos("Flickr8k"),
     "flickr8k-dev": _flickr8k_dev,
