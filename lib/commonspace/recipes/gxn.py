@@ -2,7 +2,7 @@
 
     python -m commonspace.recipes.gxn --profile lesson --data scenes --paths look+write
     python -m commonspace.recipes.gxn --profile lesson --data scenes --paths write --reward-epochs 1
-    python -m commonspace.recipes.gxn --profile lesson --data scenes-one --paths paint --look-epochs 12 --epochs 120
+    python -m commonspace.recipes.gxn --profile lesson --data scenes-one
     python -m commonspace.recipes.gxn --profile lesson --data fashion-products --similarity cosine --mining hardest
     python data_scripts/extract_features.py --data flickr30k --network resnet152, and then
     python -m commonspace.recipes.gxn --profile paper --data flickr30k
@@ -46,6 +46,12 @@ from commonspace.recipes.gxn_stages import Batches, stages
 from commonspace.recipes.gxn_stages import make_scheduler as make_scheduler  # chapters call it
 from commonspace.recipes.report import Report, run_folder, write_report
 from commonspace.training import is_main, seeded, setup, train
+
+
+_PAINTED = {  # scenes of one, two or three objects: for a painter to learn on, about 2,500 steps
+    "paths": "paint", "captions": "first", "batch_size": 64, "lr": 2e-3, "dim": 64, "cells": 2, "wrong": "word",
+    "text_lr": 0.03, "schedule": "constant",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,9 @@ class Config(BaseConfig):
             "epochs": 8, "lr": 2e-3, "width": 32, "cells": 2, "word_dim": 128, "min_count": 5, "similarity": "cosine",
             "margin": 0.2, "mining": "hardest", "sum_epochs": 1,
         },
+        "lesson/scenes-one": _PAINTED | {"look_epochs": 30, "epochs": 500},
+        "lesson/scenes-two": _PAINTED | {"look_epochs": 8, "epochs": 55},
+        "lesson/scenes-three": _PAINTED | {"look_epochs": 8, "epochs": 55},
         "lesson/flickr8k": {"size": 64, "min_count": 3},
         "lesson/flickr8k-dev": {"size": 64, "min_count": 3},
         "paper": {
