@@ -47,7 +47,6 @@ from commonspace.recipes.gxn_stages import make_scheduler as make_scheduler  # c
 from commonspace.recipes.report import Report, run_folder, write_report
 from commonspace.training import is_main, seeded, setup, train
 
-
 _PAINTED = {  # scenes of one, two or three objects: for a painter to learn on, about 2,500 steps
     "paths": "paint", "captions": "first", "batch_size": 64, "lr": 2e-3, "dim": 64, "cells": 2, "wrong": "word",
     "text_lr": 0.03, "schedule": "constant",
