@@ -92,8 +92,10 @@ class Exercise:
         came = self._came(expected[first], got[first], trials[first])
         for mistake in self.mistakes:
             with np.errstate(all="ignore"):
-                made = [self._agree(g, mistake.answer(*copy.deepcopy(a)), a) for g, a in zip(got, trials, strict=True)]
-            if all(made):
+                made = all(
+                    self._agree(g, mistake.answer(*copy.deepcopy(a)), a) for g, a in zip(got, trials, strict=True)
+                )
+            if made:
                 return Result(FAILED, f"{self.name} is not right yet: {mistake.hint}\n{came}", mistake.name)
         return Result(FAILED, f"{self.name} is not right yet ({sum(wrong)} of {len(trials)} inputs).\n{came}")
 
