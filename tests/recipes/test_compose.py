@@ -269,6 +269,16 @@ def test_the_image_encoder_has_a_learning_rate_of_its_own(train):
         assert {group["weight_decay"] for group in optimizer.param_groups} == {0.2}
 
 
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_short_runs_have_a_schedule_too(steps):
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], 0.1)
+    scheduler = compose.make_scheduler(optimizer, quick(schedule="one_cycle"), steps)
+    for _ in range(steps):
+        assert 0 < optimizer.param_groups[0]["lr"] <= 0.1
+        optimizer.step()
+        scheduler.step()
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(train, test, tmp_path, monkeypatch):
     """Stopped in the middle of the second epoch, by an error in place of a kill."""
     config = quick(epochs=3, loss="soft_triplet", form="release")

@@ -284,9 +284,9 @@ def make_scheduler(
     """The schedule of the learning rate over ``steps`` steps."""
     if config.schedule == "one_cycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, peaks, total_steps=max(2, steps + 1), pct_start=0.1, cycle_momentum=False
-        )
+        # Of 10 steps a tenth is a single point, and torch divides by 0.
+        total = 11 if steps + 1 == 10 else max(2, steps + 1)
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total, pct_start=0.1, cycle_momentum=False)
     return torch.optim.lr_scheduler.StepLR(optimizer, config.decay_every) if config.schedule == "step" else None
 
 
