@@ -65,8 +65,6 @@ class CaptionReward:
         if self.end:
             ended = [True] * len(sentences) if ended is None else torch.as_tensor(ended).tolist()
             sentences = _closed(sentences, ended)
-        elif ended is not None:
-            raise ValueError("ended is for end=True: without an end token it makes no difference")
         found = torch.zeros(len(sentences), dtype=torch.float64)
         if self.cider:
             found += self.cider * self._scorer.score(sentences, places)
