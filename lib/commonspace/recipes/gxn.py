@@ -49,7 +49,7 @@ from commonspace.training import is_main, seeded, setup, train
 
 _PAINTED = {  # scenes of one, two or three objects: for a painter to learn on, 2,500 to 3,200 steps
     "paths": "paint", "captions": "first", "batch_size": 64, "lr": 2e-3, "dim": 64, "cells": 2, "wrong": "word",
-    "text_lr": 0.03, "schedule": "constant",
+    "text_lr": 0.03, "schedule": "constant", "limit": 0.8,
 }  # fmt: skip
 
 
@@ -207,8 +207,8 @@ class Config(BaseConfig):
             "margin": 0.2, "mining": "hardest", "sum_epochs": 1,
         },
         "lesson/scenes-one": _PAINTED | {"look_epochs": 30, "epochs": 500},
-        "lesson/scenes-two": _PAINTED | {"look_epochs": 8, "epochs": 70, "judge_lr": 2e-4, "painter_width": 128},
-        "lesson/scenes-three": _PAINTED | {"look_epochs": 8, "epochs": 70, "judge_lr": 2e-4, "painter_width": 128},
+        "lesson/scenes-two": _PAINTED | {"look_epochs": 8, "epochs": 70, "painter_width": 128},
+        "lesson/scenes-three": _PAINTED | {"look_epochs": 8, "epochs": 70, "painter_width": 128},
         "lesson/flickr8k": {"size": 64, "min_count": 3},
         "lesson/flickr8k-dev": {"size": 64, "min_count": 3},
         "paper": {
