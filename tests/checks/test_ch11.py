@@ -404,6 +404,19 @@ def with_start(decoder, vectors, reward, max_length):
     return reward(decoder.sentences(ids[:, 1:]))
 
 
+def grown(decoder, vectors, reward, max_length):
+    was, said = decoder.training, None
+    decoder.eval()
+    with torch.no_grad():
+        ids = torch.zeros((len(vectors), 0), dtype=torch.long)
+        for _ in range(max_length):
+            said = decoder(vectors, ids)[:, -1:].argmax(dim=2)
+            ids = torch.hstack([ids, said])
+        earned = reward(decoder.sentences(ids))
+    decoder.train(was)
+    return earned
+
+
 def another_length(more):
     return lambda decoder, vectors, reward, T: written(decoder, vectors, reward, T + more)
 
@@ -421,6 +434,7 @@ def another_length(more):
         (lambda d, v, reward, T: reward(d.sample(v, T, unknown=True)[0]), "drawn; a graph built", "argmax"),
         (set_otherwise(frozen=True), "left frozen", "does not learn any more"),
         (set_otherwise(once=True), "own words not read", "from place to place"),
+        (grown, "a column short", "comes twice"),
         (with_start, "one place late", "no start stands in it"),
         (lambda d, v, reward, T: reward(d.greedy(v, T)), "unknown words left out", "unknown=True"),
         (lambda d, v, reward, T: reward(d.beam(v, 5, T, unknown=True)[0]), "searched", "the greedy one"),

@@ -692,7 +692,23 @@ def _greedily(*, read="own", pick="argmax", more=0, of=lambda earned: earned):
     return answer
 
 
+def _grown(decoder, vectors, reward, max_length):
+    """``ids`` grow by a column a step, and the logits of the last column are read: those of the word that is there."""
+    with torch.no_grad():
+        decoder.eval()
+        ids = torch.full((len(vectors), 0), decoder.end)
+        for _ in range(max_length):
+            ids = torch.cat([ids, decoder(vectors, ids)[:, -1].argmax(dim=1, keepdim=True)], dim=1)
+        return reward(decoder.sentences(ids))
+
+
 WRITTEN = (
+    (
+        "a column short",
+        "your first word comes twice, and all others a place late. T ids give the logits of T places, each from the "
+        "ids before it: for place t a column t must stand in ids already, with anything in it.",
+        _grown,
+    ),
     (
         "own words not read",
         "your network never reads what it has written itself: all places are told at once, or each from ends alone. "

@@ -8,7 +8,7 @@ how a sentence should end: one that breaks off has lost no more than a word, and
 break off. Reported numbers are those without it.
 
 S. J. Rennie, E. Marcheret, Y. Mroueh, J. Ross, V. Goel, "Self-critical sequence training for image captioning", CVPR
-2017; that the end token counts is so in what the authors released, not in the paper.
+2017, whose appendix has the end token.
 """
 
 import math
