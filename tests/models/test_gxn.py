@@ -1,16 +1,19 @@
 """GXN: the losses of one image encoder, each as its own model has it; who learns from which; what a sentence that is
-drawn earns; there and back."""
+drawn earns; painter and judge; there and back."""
 
+import json
 import math
 import statistics
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from commonspace.data import Vocabulary
-from commonspace.encoders import MLP, Standardize
+from commonspace.encoders import MLP, SmallConvNet, Standardize
 from commonspace.losses import leave_one_out, reinforce_loss
-from commonspace.models import GXN, GXNLook, SentenceDecoder, sentence_encoders
+from commonspace.models import GXN, GXNLook, GXNPaint, SentenceDecoder, sentence_encoders
+from commonspace.models.gxn_paint import normal_kl
 
 TEXTS = ["a cat", "the cat sat on a mat", "dog", "a dog and a mat", "the dog sat", "on the mat, a cat", "mat"]
 WORDS = Vocabulary.build(TEXTS)
@@ -362,6 +365,247 @@ def test_reinforcement_runs_under_autocast():
     found["loss"].backward()
 
 
+# ---- a painter and its judge -----------------------------------------------------------------------------------------
+
+PICTURES = torch.randint(256, (B, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+WRONG = [*TEXTS[2:], *TEXTS[:2]]
+
+
+def painter(dim: int = 6, loud: float = 4.0, **options) -> GXNPaint:
+    """Its weights are large, so that what is read matters."""
+    small = {"size": 8, "condition_dim": 5, "noise_dim": 3, "painter_width": 8, "judge_width": 4}
+    model = GXNPaint(dim, **small | options)
+    with torch.no_grad():
+        for net in (model.painter, model.judge):
+            for p in net.parameters():
+                p.mul_(loud if p.ndim > 1 else 1)
+    return model
+
+
+def artist(of_painter: dict | None = None, **options) -> GXN:
+    """Reads pictures; in evaluation mode, so that each is normalised alone."""
+    of_gxn = {"write": False, "of_look": {"image": SmallConvNet(4)}} | options
+    others = {name: of_gxn.pop(name) for name in ("rank", "paint_weight") if name in options}
+    model = gxn(**of_gxn)
+    torch.manual_seed(8)
+    return (
+        GXN(model.look, model.decoder, painter=painter(**of_painter or {}), **model.settings | others).double().eval()
+    )
+
+
+def at_play(model: GXN, seed: int = 5) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return model.losses(PICTURES, TEXTS)
+
+
+@pytest.mark.parametrize("write", [True, False])
+@pytest.mark.parametrize("rank", [True, False])
+@pytest.mark.parametrize("augment", [True, False])
+def test_the_painter_s_loss_joins_the_others(write, rank, augment):
+    model = artist({"augment": augment, "kl_weight": 0.3}, write=write, rank=rank, paint_weight=0.6, write_weight=0.7)
+    found = values(at_play(model))
+    t = model.look.text_vectors(TEXTS)[:, 1]
+    torch.manual_seed(5)
+    of_painter = values(model.painter.painter_losses(t))
+    expected = 0.6 * of_painter["loss"]
+    names = {"loss", *of_painter}
+    if rank:
+        ranked = values(model.look.losses(PICTURES, TEXTS))
+        expected += ranked["loss"]
+        assert (found["rank"], found["accuracy"]) == (ranked["loss"], ranked["accuracy"])
+        names |= {"rank", "accuracy"}
+    if write:
+        written = values(model.decoder.losses(model.look.image_vectors(PICTURES)[:, 1], TEXTS))
+        expected += 0.7 * written["loss"]
+        assert found["cross_entropy"] == written["loss"]
+        names |= {"cross_entropy", "token_accuracy"}
+    assert found.keys() == names
+    assert {name: found[name] for name in of_painter if name != "loss"} == {
+        name: value for name, value in of_painter.items() if name != "loss"
+    }
+    assert ("kl" in found) == augment
+    assert found["loss"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("grounded", [True, False])
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_the_painter_reads_the_sentence_s_last_vector(grounded, pre_norm):
+    model = artist(grounded=grounded, pre_norm=pre_norm, rank=False)
+    heads = model.look.text_heads_of(TEXTS)
+    assert heads.shape == (B, 2 if grounded else 1, 6)
+    assert torch.equal(model.look.place_texts(heads), model.look.text_vectors(TEXTS))
+    last = model.look.text_encoders[-1](TEXTS).detach()
+    expected = last if pre_norm else (last / last.norm(dim=1, keepdim=True)).abs()
+    found = model.grounded_text(TEXTS)
+    assert (found.dtype, found.shape, found.requires_grad) == (torch.float32, (B, 6), False)
+    torch.testing.assert_close(found, expected.float())
+    ours = values(at_play(model))
+    torch.manual_seed(5)
+    assert ours == pytest.approx(values(model.painter.painter_losses(expected)), abs=1e-12)
+    rng = [torch.Generator().manual_seed(0) for _ in range(2)]
+    assert torch.equal(model.paint(TEXTS, rng[0]), model.painter.paint(found, rng[1]))
+
+
+def test_a_painter_alone_looks_at_no_picture(monkeypatch):
+    model = artist(rank=False)
+    monkeypatch.setattr(model.look.image_encoder, "forward", lambda _: pytest.fail("it looked"))
+    assert at_play(model).keys() == {"loss", "game", "kl"}
+    assert model.judge_losses(PICTURES, TEXTS, WRONG).keys() == {"loss", "real", "fake", "wrong", "accuracy"}
+
+
+def of(model: GXN, *starts: str) -> set[str]:
+    return {name for name, _ in model.named_parameters() if name.startswith(starts)}
+
+
+@pytest.mark.parametrize("grounded", [True, False])
+def test_painting_teaches_the_last_reader_and_no_other(grounded):
+    """The word vectors that both readers share are the last one's as well."""
+    model = artist(grounded=grounded, rank=False)
+    at_play(model)["loss"].backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    last = of(model, f"look.text_encoders.{int(grounded)}.") | of(model, "look.text_encoders.0.embedding")
+    players = of(model, "painter.painter.", "painter.augmentation.", "painter.judge.")
+    assert of(model, "painter.") == players
+    assert learning == last | players
+    if grounded:
+        own = of(model, "look.text_encoders.0.") - of(model, "look.text_encoders.0.embedding")
+        assert len(own) > 4
+        assert all(p.grad is None or not p.grad.any() for name, p in model.named_parameters() if name in own)
+
+
+def test_the_judge_s_step_leaves_all_others_without_gradient():
+    for write, rank in ((True, True), (False, False)):
+        model = artist(write=write, rank=rank)
+        torch.manual_seed(5)
+        model.judge_losses(PICTURES, TEXTS, WRONG)["loss"].backward()
+        assert {name for name, p in model.named_parameters() if p.grad is not None} == of(model, "painter.judge.")
+
+
+def test_the_judge_is_told_of_both_sentences():
+    model = artist()
+    torch.manual_seed(5)
+    found = values(model.judge_losses(PICTURES, TEXTS, WRONG))
+    vectors = [model.look.text_vectors(texts)[:, 1] for texts in (TEXTS, WRONG)]
+    torch.manual_seed(5)
+    assert found == pytest.approx(values(model.painter.judge_losses(PICTURES, *vectors)), abs=1e-12)
+    torch.manual_seed(5)
+    assert found != values(model.painter.judge_losses(PICTURES, *vectors[::-1]))
+
+
+def test_the_reader_is_reached_by_mu_and_sigma_alone():
+    """Against a reference whose judge reads a copy of mu; where it reads mu itself, the reader has another gradient."""
+    model = artist({"kl_weight": 0.3}, rank=False)
+    readers = [p for name, p in model.named_parameters() if name.startswith("look.text_encoders.1.rnn")]
+
+    def reference(detach: bool) -> list[torch.Tensor]:
+        paint = model.painter
+        mu, log_variance = paint.augmentation(model.look.text_vectors(TEXTS)[:, 1])
+        torch.manual_seed(5)
+        condition = mu + (log_variance / 2).exp() * torch.randn(B, 5, dtype=torch.float64)
+        fake = paint.painter(torch.randn(B, 3, dtype=torch.float64), condition)
+        read = torch.tensor(mu.tolist(), dtype=torch.float64) if detach else mu
+        game = F.softplus(-paint.judge(fake, read)).mean()
+        return list(torch.autograd.grad(game + 0.3 * normal_kl(mu, log_variance), readers))
+
+    found, cut, through = torch.autograd.grad(at_play(model)["loss"], readers), reference(True), reference(False)
+    assert len(readers) == 4
+    for ours, expected, other in zip(found, cut, through, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-13)
+        assert (ours - other).abs().max() > 0.01 * ours.abs().max()
+
+
+def test_the_players_are_the_judge_and_all_others():
+    for write in (True, False):
+        model = artist(write=write)
+        players, names = model.players(), {id(p): name for name, p in model.named_parameters()}
+        assert {names[id(p)] for p in players["judge"]} == of(model, "painter.judge.")
+        assert {names[id(p)] for p in players["model"]} == {*names.values()} - of(model, "painter.judge.")
+        assert sum(len(weights) for weights in players.values()) == len(names)
+    alone = gxn()
+    assert alone.players()["judge"] == []
+    assert len(alone.players()["model"]) == len(list(alone.parameters()))
+
+
+def test_the_painter_s_loss_is_the_same_beside_reinforcement():
+    model = artist(write=True, write_weight=0.7, paint_weight=0.6)
+    for gamma in (0.0, 1.0):
+        torch.manual_seed(5)
+        found = values(model.reward_losses(PICTURES, TEXTS, Rewards(), gamma, max_length=12))
+        plain = values(at_play(model))
+        assert [found[name] for name in ("game", "kl", "rank")] == [plain[name] for name in ("game", "kl", "rank")]
+        mixed = found["reinforce"] if gamma else found["cross_entropy"]
+        painted = 0.6 * (found["game"] + 2.0 * found["kl"])
+        assert found["loss"] == pytest.approx(found["rank"] + painted + 0.7 * mixed, abs=1e-12)
+
+
+def test_a_picture_for_each_sentence():
+    model = artist(rank=False).float()
+    first = model.paint(TEXTS, torch.Generator().manual_seed(0))
+    assert (first.dtype, first.shape) == (torch.uint8, (B, 3, 8, 8))
+    rng = torch.Generator().manual_seed(0)
+    assert torch.equal(model.paint(TEXTS, rng), first)
+    assert not torch.equal(model.paint(TEXTS, rng), first)
+    others = model.paint([*TEXTS[:3], *["a mat"] * 4], torch.Generator().manual_seed(0))
+    assert torch.equal(others[:3], first[:3])
+    assert not torch.equal(others[3:6], first[3:6])
+    for mode in (True, False):
+        model.train(mode)
+        assert torch.equal(model.paint(TEXTS, torch.Generator().manual_seed(0)), first)
+        assert {module.training for module in model.modules()} == {mode}
+
+
+PAINTERS = {
+    "paint": {"rank": False, "paint_weight": 0.4},
+    "look+paint": {"of_painter": {"size": (16, 12), "augment": False, "kl_weight": 0.1}},
+    "look+write+paint": {"write": True, "write_weight": 0.3, "pre_norm": True, "of_painter": {"spread": True}},
+    "write+paint, h alone": {
+        "write": True, "rank": False, "grounded": False,
+        "of_painter": {
+            "norm": "none", "saturating": True, "smoothing": 0.1, "instance_noise": 0.2, "penalty": 1.0, "limit": 0.9,
+            "sigma": 0.3,
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PAINTERS)
+def test_a_painter_there_and_back(kind, tmp_path):
+    model = artist(**PAINTERS[kind]).float().train()
+    torch.manual_seed(0)
+    model.losses(PICTURES, TEXTS)  # so that what normalises has seen a batch
+    model.save(tmp_path / "gxn")
+    again = GXN.load(tmp_path / "gxn")
+    assert not any(module.training for module in again.modules())
+    assert (again.settings, again.painter.config) == (model.settings, model.painter.config)
+    assert again.painter.size == model.painter.size
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    rng = [torch.Generator().manual_seed(0) for _ in range(2)]
+    assert torch.equal(again.paint(TEXTS, rng[0]), model.paint(TEXTS, rng[1]))
+    model.eval()
+    assert values(at_play(again)) == values(at_play(model))
+    judged = []
+    for one in (model, again):
+        torch.manual_seed(1)
+        judged.append(values(one.judge_losses(PICTURES, TEXTS, WRONG)))
+    assert judged[0] == judged[1]
+
+
+@pytest.mark.parametrize("kind", ["look", "look+write"])
+def test_a_folder_from_before_there_was_a_painter_is_read(kind, tmp_path):
+    model = gxn(**KINDS[kind]).float()
+    model.save(tmp_path / "gxn")
+    file = tmp_path / "gxn" / "config.json"
+    written = json.loads(file.read_text())
+    assert written["config"].pop("painter", 1) is None
+    assert written["config"].pop("paint_weight") == 1
+    file.write_text(json.dumps(written))
+    again = GXN.load(tmp_path / "gxn")
+    assert again.painter is None
+    assert again.settings == model.settings
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 # ---- use -------------------------------------------------------------------------------------------------------------
 
 
@@ -473,6 +717,21 @@ def decoder(dim: int = 6) -> SentenceDecoder:
         (lambda: rewarded(gxn(), reward=lambda s, *_: torch.ones(len(s)) / 0), "must be finite"),
         (lambda: gxn().losses(IMAGES, [*TEXTS[:-1], "..."]), r"texts\[6\] is '...': a sentence to learn needs a word"),
         (lambda: gxn().grounded_image(IMAGES[:0]), "nothing to embed"),
+        (
+            lambda: GXN(look(), painter=painter(5)),
+            "the painter reads 5 numbers of a sentence, look gives 6: set text_dim",
+        ),
+        (
+            lambda: GXN(look(), painter=painter(), paint_weight=0.0),
+            "paint_weight must be a number above 0, got 0.0; paint",
+        ),
+        (lambda: GXN(look(), painter=painter(), paint_weight=math.nan), "above 0, got nan; painter=None is without"),
+        (lambda: gxn().paint(TEXTS), "has no painter: train one with paths='paint' or 'look\\+paint'"),
+        (lambda: gxn().judge_losses(PICTURES, TEXTS, WRONG), "has no painter"),
+        (lambda: artist().paint([]), "nothing to embed"),
+        (lambda: artist().judge_losses(PICTURES, TEXTS[:3], WRONG), r"must be \(7, 6\) floats; got .* \(3, 6\)"),
+        (lambda: artist().judge_losses(PICTURES / 255, TEXTS, WRONG), "pictures must be uint8"),
+        (lambda: artist(rank=False).losses(PICTURES, TEXTS[:3]), "7 images, 3 texts"),
     ],
 )
 def test_bad_input_is_refused(make, message):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,6 +27,10 @@ KINDS = {
         "gamma": 1.0,
         "ramp": 0.0,
     },
+}
+PAINTERS = {
+    "paint": {},
+    "look+paint": {"norm": "none", "penalty": 1.0, "spread": True, "look_epochs": 1, "lr": 0.01},
 }
 WORDS = ["red", "blue", "small", "large", "square", "round"]
 
@@ -56,12 +61,23 @@ def trained(kind: str) -> dict[str, Tensor]:
         return gxn.fit(captioned(), config).state_dict()
 
 
+def painted(paths: str) -> dict[str, Tensor]:
+    """The weights of a painter and its judge: noise is each process's own, and so are a batch's mean and variance."""
+    rng = torch.Generator().manual_seed(4)
+    images = torch.randint(256, (12, 3, 8, 8), generator=rng, dtype=torch.uint8)
+    small = {"epochs": 3, "batch_size": 6, "dim": 8, "word_dim": 6, "width": 4, "device": "cpu", "data": "rows"}
+    sizes = {"paint_size": 8, "condition_dim": 4, "noise_dim": 3, "painter_width": 8, "judge_width": 4}
+    config = gxn.Config.profile("lesson", paths=paths, **small | sizes | PAINTERS[paths])
+    return gxn.fit(replace(captioned(), images=images), config).state_dict()
+
+
 def main(folder: Path) -> None:
     os.environ["COMMONSPACE_CACHE"] = str(folder / "cache")
     with setup("cpu"):
         found = {kind: trained(kind) for kind in KINDS}
         with patch.object(gxn_stages, "all_gather", lambda rows: rows):
             found |= {f"{kind}, not gathered": trained(kind) for kind in ("look+write", "reward")}
+        found |= {f"painted, {paths}": painted(paths) for paths in PAINTERS}
         torch.save(found, folder / f"{rank()}.pt")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from commonspace import data
-from commonspace.data import FashionProducts, PairedSamples
+from commonspace.data import FashionProducts, PairedSamples, scene_grammar
 from commonspace.data.pictures import Pictures
 from commonspace.recipes import caption_data
 from commonspace.recipes.caption_data import Captioned, CaptionSplits
@@ -73,6 +73,32 @@ def test_the_first_pictures_keep_their_captions():
         assert len(captioned.first(n).images) == 4
 
 
+def test_the_first_caption_of_each_picture_alone():
+    captioned = Captioned.of(PairedSamples(PIXELS, SEVERAL))
+    first = captioned.first_captions()
+    assert first.captions == [own[0] for own in SEVERAL]
+    assert first.image_of.tolist() == [0, 1, 2, 3]
+    assert first.by_image() == [own[:1] for own in SEVERAL]
+    assert first.images is captioned.images
+    assert torch.equal(first.group, captioned.group)
+    assert first.first_captions().captions == first.captions
+    assert captioned.first(2).first_captions().captions == ["a cat", "a dog"]
+
+
+def test_of_scenes_the_first_caption_says_everything():
+    pairs = data.Scenes(20, 32).captioned()[0]
+    captioned = Captioned.of(pairs)
+    assert torch.equal(captioned.scenes, pairs.scenes)
+    first = captioned.first_captions()
+    assert torch.equal(first.scenes, pairs.scenes)
+    for scene, own, caption in zip(pairs.scenes, captioned.by_image(), first.captions, strict=True):
+        assert caption == max(own, key=len) == scene_grammar.captions(scene)[0]
+    assert torch.equal(captioned.first(7).scenes, pairs.scenes[:7])
+    assert torch.equal(captioned.first(7).first_captions().scenes, pairs.scenes[:7])
+    assert Captioned.of(PairedSamples(PIXELS, SEVERAL)).scenes is None
+    assert Captioned.of(PairedSamples(PIXELS, SEVERAL)).first(2).scenes is None
+
+
 def test_photos_stay_in_their_files(folders):
     written.write_flickr(folders / "flickr8k")
     train = caption_data.load("flickr8k", size=20).train
@@ -90,11 +116,12 @@ def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"no data set of captioned pictures is called 'scene'; .*; did you mean 'sce"):
         caption_data.load("scene")
     with pytest.raises(
-        ValueError, match=r"there are coco, fashion-products, flickr30k, flickr8k, flickr8k-dev, scenes, scenes-3d$"
+        ValueError, match=r"there are coco, .*, flickr8k-dev, scenes, scenes-3d, scenes-one, scenes-three, scenes-two$"
     ):
         caption_data.load("xyz")
     assert caption_data.names() == [
-        "coco", "fashion-products", "flickr30k", "flickr8k", "flickr8k-dev", "scenes", "scenes-3d",
+        "coco", "fashion-products", "flickr30k", "flickr8k", "flickr8k-dev", "scenes", "scenes-3d", "scenes-one",
+        "scenes-three", "scenes-two",
     ]  # fmt: skip
 
 
@@ -105,6 +132,9 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         ("scenes", {"size": 48}, {"n": 3000, "size": 48, "seed": 0}),
         ("scenes-3d", {"seed": 3}, {"n": 3000, "size": 64, "seed": 3, "dimensions": 3}),
         ("scenes-3d", {"size": 48}, {"n": 3000, "size": 48, "seed": 0, "dimensions": 3}),
+        ("scenes-one", {"seed": 3}, {"n": 345, "size": 32, "seed": 3, "objects": (1, 1)}),
+        ("scenes-two", {}, {"n": 3000, "size": 32, "seed": 0, "objects": (2, 2)}),
+        ("scenes-three", {"size": 64}, {"n": 3000, "size": 64, "seed": 0, "objects": (3, 3)}),
     ],
 )
 def test_scenes_are_these(name, given, made, monkeypatch):
@@ -124,6 +154,26 @@ def test_scenes_are_these(name, given, made, monkeypatch):
         assert part.by_image() == pairs.texts
         assert part.image_of.tolist() == [i for i in range(len(pairs)) for _ in range(5)]
         assert part.group.tolist() == list(range(len(pairs)))
+        assert torch.equal(part.scenes, pairs.scenes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_one_object_there_are_scenes_enough(seed):
+    """432 in all: 345 to train on and 43 each for validation and test, none of them twice."""
+    splits = caption_data.load("scenes-one", seed)
+    assert [len(part) for part in vars(splits).values()] == [345, 43, 43]
+    every = torch.cat([part.scenes for part in vars(splits).values()])
+    assert len(every.unique(dim=0)) == 431
+    assert ((every > 0).sum(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize(("name", "objects"), [("scenes-two", 2), ("scenes-three", 3)])
+def test_of_more_objects_so_many_are_in_each(name, objects, monkeypatch):
+    scenes = data.Scenes
+    monkeypatch.setattr(data, "Scenes", lambda **arguments: scenes(**arguments | {"n": 50}))
+    for part in vars(caption_data.load(name)).values():
+        assert ((part.scenes > 0).sum(dim=1) == objects).all()
+        assert all(own[0].count(" at ") == objects for own in part.by_image())
 
 
 def test_scenes_are_of_3000_to_train_on():
@@ -193,7 +243,7 @@ def test_a_part_without_a_picture_is_told_before_anything_is_trained(folders, na
         caption_data.load(name, size=20)
 
 
-@pytest.mark.parametrize("name", ["scenes", "scenes-3d"])
+@pytest.mark.parametrize("name", ["scenes", "scenes-3d", "scenes-one", "scenes-two", "scenes-three"])
 def test_scenes_have_no_features(name):
     with pytest.raises(ValueError, match=f"{name} draws its pictures itself, .*image="):
         caption_data.load(name, features="resnet152")

@@ -1,4 +1,4 @@
-"""What a model finds and writes, measured by loops and by the metrics called by hand."""
+"""What a model finds, writes and paints, measured by loops and by the metrics called by hand."""
 
 import statistics
 from types import SimpleNamespace
@@ -7,14 +7,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from commonspace.data import PairedSamples, Vocabulary
+from commonspace.data import PairedSamples, Scenes, Vocabulary
 from commonspace.data.vocabulary import tokenise
-from commonspace.encoders import Standardize
+from commonspace.encoders import PixelFeatures, Standardize
 from commonspace.losses import order_similarity
-from commonspace.metrics import CiderD, bleu, evaluate_both_ways, evaluate_folds
-from commonspace.models import GXN, GXNLook, SentenceDecoder, sentence_encoders
+from commonspace.metrics import CiderD, bleu, evaluate_both_ways, evaluate_folds, frechet_distance, pairwise_diversity
+from commonspace.models import GXN, GXNLook, GXNPaint, SentenceDecoder, sentence_encoders
+from commonspace.recipes import scene_reader
 from commonspace.recipes.caption_data import Captioned
-from commonspace.recipes.caption_measures import LONGEST, following, likelihood, plain, search, spoken, writing
+from commonspace.recipes.caption_measures import (
+    LONGEST,
+    as_painted,
+    following,
+    likelihood,
+    painting,
+    plain,
+    search,
+    spoken,
+    writing,
+)
 
 WORDS = ["a", "cat", "dog", "mat", "red", "blue", "runs", "sits", "on", "the", "big", "small"]
 
@@ -264,3 +275,152 @@ def test_neither_measure_changes_the_mode():
         search(model, test), likelihood(model, test), writing(model, test)
         assert {module.training for module in model.modules()} == {mode}
     assert SimpleNamespace(**search(model, test)).rsum >= 0
+
+
+# ---- painting --------------------------------------------------------------------------------------------------------
+
+
+class Painting:
+    """A model that paints for a caption what ``of`` has for it; notes what it is asked."""
+
+    def __init__(self, of: dict[str, torch.Tensor], size: int = 32):
+        self.of, self.asked = of, []
+        with torch.device("meta"):
+            empty = GXNPaint(4, size, 2, 2, 8, 2)
+        empty.augmentation.to_empty(device="cpu")
+        self.painter = empty
+
+    def paint(self, captions: list[str], generator: torch.Generator) -> torch.Tensor:
+        self.asked.append((captions, generator.get_state()))
+        torch.rand(1, generator=generator)
+        return torch.stack([self.of[caption] for caption in captions])
+
+
+@pytest.fixture(scope="module")
+def one_object():
+    return Captioned.of(Scenes(160, 32, objects=(1, 1)).captioned()[0])
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """One that has learnt from fewer scenes than the measure's own."""
+    return scene_reader.fit(32, objects=(1, 2), n=1500, epochs=3)
+
+
+@pytest.fixture
+def measured(reader, monkeypatch):
+    """What `painting` says, and for which size and dimensions it asked for a reader."""
+    asked = []
+    monkeypatch.setattr(scene_reader, "fit", lambda *arguments: asked.append(arguments) or reader)
+    return asked
+
+
+OF_OBJECTS = ("place", "size", "colour", "shape", "object")
+
+
+def test_a_painter_of_the_real_pictures_is_as_good_as_they_are(one_object, measured):
+    first = one_object.first_captions()
+    found = painting(Painting(dict(zip(first.captions, one_object.images, strict=True))), one_object)
+    assert measured == [(32, 2)]
+    for name in (*OF_OBJECTS, "scene", "nothing else"):
+        assert found[f"painted/{name}"] == found[f"real/{name}"] > 0.97
+    for name in OF_OBJECTS:
+        assert found[f"painted/chance/{name}"] < 0.7
+    assert not any(name.startswith("real/chance") for name in found)
+    assert found["painted/Frechet distance"] < 1e-6 < found["real/Frechet distance"]
+    assert found["painted/diversity"] == found["real/diversity"] > 0.01
+    assert found["painted/diversity of a sentence"] == 0
+
+
+def test_a_painter_that_does_not_heed_the_sentence_is_at_chance(one_object, measured):
+    first = one_object.first_captions()
+    other = one_object.images.roll(1, 0)
+    found = painting(Painting(dict(zip(first.captions, other, strict=True))), one_object, 3)
+    assert measured == [(32, 3)]
+    for name in OF_OBJECTS:
+        assert found[f"painted/{name}"] == pytest.approx(found[f"painted/chance/{name}"], abs=0.12)
+        assert found[f"painted/{name}"] < found[f"real/{name}"] - 0.3
+    assert found["painted/Frechet distance"] < 1e-6  # the pictures are real, so this measure does not see it
+    gray = torch.full_like(one_object.images, 128)
+    found = painting(Painting(dict(zip(first.captions, gray, strict=True))), one_object)
+    assert found["painted/diversity"] == 0
+    assert found["painted/Frechet distance"] > 10 * found["real/Frechet distance"]
+
+
+def test_other_pictures_are_measured_without_a_reader(measured):
+    torch.manual_seed(0)
+    images = torch.randint(256, (20, 3, 10, 12), dtype=torch.uint8)
+    test = Captioned.of(PairedSamples(images, [[f"the {i}", f"a {i}"] for i in range(20)]))
+    drawn = {f"the {i}": torch.randint(256, (3, 8, 8), dtype=torch.uint8) for i in range(20)}
+    model = Painting(drawn, 8)
+    found = painting(model, test, seed=7)
+    assert measured == []
+    (asked, state), (again, later) = model.asked
+    assert asked == [f"the {i}" for i in range(20)]
+    assert again == [f"the {i}" for i in range(8) for _ in range(8)]
+    assert torch.equal(state, torch.Generator().manual_seed(7).get_state())
+    assert not torch.equal(state, later)
+    real = F.interpolate(images.float() / 127.5 - 1, (8, 8), mode="bilinear", antialias=True)
+    real = ((real + 1) * 127.5).round().byte()
+    assert torch.equal(as_painted(model, images), real)
+    features = PixelFeatures(10, size=16).fit(real)
+    painted = torch.stack([*drawn.values()])
+    of_real = features.transform(real)
+    assert found == pytest.approx(
+        {
+            "painted/Frechet distance": frechet_distance(features.transform(painted), of_real),
+            "real/Frechet distance": frechet_distance(of_real[::2], of_real[1::2]),
+            "painted/diversity": pairwise_diversity(painted),
+            "real/diversity": pairwise_diversity(real),
+            "painted/diversity of a sentence": 0.0,
+        }
+    )
+
+
+def test_real_pictures_of_the_size_stay_as_they_are(one_object):
+    model = Painting({})
+    assert torch.equal(as_painted(model, one_object.images), one_object.images)
+    assert as_painted(model, torch.zeros(2, 3, 40, 30, dtype=torch.uint8)).shape == (2, 3, 32, 32)
+
+
+def test_many_real_pictures_are_prepared_in_parts(monkeypatch):
+    images = torch.randint(256, (600, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    test = Captioned.of(PairedSamples(images, [str(i) for i in range(600)]))
+    model, seen = Painting(dict(zip(test.captions, images, strict=True)), 8), []
+    prepared = model.painter.prepared
+    monkeypatch.setattr(model.painter, "prepared", lambda some: seen.append(len(some)) or prepared(some))
+    assert painting(model, test)["painted/Frechet distance"] < 1e-6
+    assert seen == [256, 256, 88]
+
+
+def artist() -> tuple[GXN, Captioned]:
+    model, test = writer()
+    torch.manual_seed(0)
+    painter = GXNPaint(5, 8, condition_dim=4, noise_dim=3, painter_width=8, judge_width=2, sigma=3.0)
+    with torch.no_grad():
+        for p in painter.painter.parameters():
+            p.mul_(8 if p.ndim > 1 else 1)
+    images = torch.randint(256, (9, 3, 8, 8), dtype=torch.uint8)
+    return GXN(model.look, None, painter=painter, rank=False), Captioned(
+        images, test.captions, test.image_of, test.group
+    )
+
+
+def test_a_model_is_measured_by_what_it_paints():
+    model, test = artist()
+    found = painting(model, test, seed=3)
+    assert found == painting(model, test, seed=3) != painting(model, test, seed=4)
+    rng = torch.Generator().manual_seed(3)
+    first = [own[0] for own in test.by_image()]
+    assert found["painted/diversity"] == pairwise_diversity(model.paint(first, rng))
+    several = [pairwise_diversity(p) for p in model.paint([c for c in first[:8] for _ in range(8)], rng).split(8)]
+    assert found["painted/diversity of a sentence"] == pytest.approx(statistics.fmean(several))
+    assert min(several) > 0
+    for mode in (True, False):
+        model.train(mode)
+        painting(model, test)
+        assert {module.training for module in model.modules()} == {mode}
+    with pytest.raises(ValueError, match="there are 3 test pictures; painted ones are compared with four or more"):
+        painting(model, test.first(3))
+    with pytest.raises(ValueError, match="has no painter: train one with paths='paint'"):
+        painting(writer()[0], test)

@@ -410,12 +410,18 @@ def test_what_is_written_chooses_the_last_stage_s_epoch(train, test, monkeypatch
     assert max(values) > min(values)
 
 
+@pytest.fixture
+def brief(monkeypatch):
+    """Sentences of hardly taught decoders have no end: cut them early."""
+    monkeypatch.setattr(gxn_stages, "LONGEST", 8)
+
+
 class Killed(BaseException):
     """In place of a kill."""
 
 
 @pytest.mark.parametrize("where", ["in the first", "in the last", "between"])
-def test_a_run_stopped_in_or_between_its_stages_goes_on(train, test, tmp_path, monkeypatch, where):
+def test_a_run_stopped_in_or_between_its_stages_goes_on(train, test, tmp_path, monkeypatch, where, brief):
     config = quick(**STAGED | {"dropout": 0.3})
     whole = gxn.fit(train, config, test, output=tmp_path / "whole", checkpoint_every=1)
     left, told = {"in the first": [8, 99], "in the last": [99, 8], "between": [99, 99]}[where], []
@@ -465,7 +471,7 @@ def test_the_same_seed_gives_the_same_model(train, settings):
     assert not torch.allclose(one.embed_image(train.images), other.embed_image(train.images), atol=0.01)
 
 
-def test_every_setting_reaches_what_it_sets(train):
+def test_every_setting_reaches_what_it_sets(train, brief):
     some = train.first(15)
     base = {"paths": "look+write", "epochs": 2, "batch_size": 10, "unit_features": True, "pre_norm": False}
     default = gxn.fit(some, quick(**base))
@@ -727,7 +733,10 @@ def test_without_validation_pictures_the_last_epoch_is_taken(data):
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", caption_data.names())
+FOR_PAINTERS = ("scenes-one", "scenes-two", "scenes-three")
+
+
+@pytest.mark.parametrize("data", [name for name in caption_data.names() if name not in FOR_PAINTERS])
 @pytest.mark.parametrize("paths", ["look", "write", "look+write"])
 def test_the_profiles(data, paths):
     state = torch.get_rng_state()
@@ -740,6 +749,20 @@ def test_the_profiles(data, paths):
     assert (paper.dim, paper.hidden_dim, paper.word_dim, paper.min_count) == (1024, 1024, 300, 5)
     assert (paper.epochs, paper.lr, paper.schedule, paper.decay_every, paper.batch_size) == (30, 2e-4, "step", 15, 128)
     assert (paper.clip, paper.margin, paper.weight, paper.similarity, paper.dropout) == (2.0, 0.05, 0.5, "order", 0.5)
+
+
+@pytest.mark.parametrize("data", FOR_PAINTERS)
+def test_the_profiles_of_painters(data):
+    config = gxn.Config.profile("lesson", data=data)
+    assert (config.paths, config.captions, config.wrong, config.paint_size) == ("paint", "first", "word", 32)
+    pictures = 345 if data == "scenes-one" else 3000
+    assert config.look_epochs > 0
+    assert 2400 < config.epochs * (pictures // config.batch_size) < 3300
+    paper = gxn.Config.profile("paper", data="scenes", paths="look+write+paint")
+    widths = paper.paint_size, paper.condition_dim, paper.noise_dim, paper.painter_width, paper.judge_width
+    assert widths == (64, 128, 100, 1024, 64)
+    rates = paper.painter_lr, paper.judge_lr, paper.condition_lr
+    assert (rates, paper.sigma, paper.kl_weight, paper.augment) == ((2e-4,) * 3, 1.0, 2.0, True)
 
 
 def test_flags_of_the_shell():
@@ -757,7 +780,7 @@ def test_flags_of_the_shell():
 
 def test_every_command_of_the_docstring_is_understood():
     commands = re.findall(r"-m commonspace\.recipes\.gxn (.+)", gxn.__doc__)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         words = command.split()
         given = dict(zip(words[::2], words[1::2], strict=True))
@@ -817,6 +840,29 @@ def test_every_configuration_of_the_embedding_is_a_row_of_flags(name, train):
         ({"reward_epochs": -1, "paths": "write"}, "must be at least 0"),
         ({"look_epochs": 1}, "look_epochs=1 is for paths that look and do more, not 'look'"),
         ({"look_epochs": 1, "paths": "write"}, "not 'write'"),
+        ({"reward_epochs": 1, "paths": "look+paint"}, "reward_epochs=1 needs a decoder"),
+        ({"paths": "paint", "image": "features"}, "'paint' learn from pictures, and image='features' has rows: choose"),
+        ({"wrong": "word", "data": "coco"}, "wrong='word' knows the words of scenes alone, not of 'coco'"),
+        ({"paths": "paint", "paint_size": 16}, "paint_size=16: what is painted of scenes is read at 32, 64 or 128"),
+        ({"paths": "paint", "paint_size": 256}, "paint_size=256: what is painted"),
+        ({"paths": "paint", "paint_size": 40}, "size 40 cannot be painted: take 8, 16, 32"),
+        ({"painter_lr": 0.0}, "painter_lr and judge_lr must be above 0, condition_lr and text_lr at least 0; got"),
+        ({"judge_lr": math.nan}, "painter_lr and judge_lr must be above 0"),
+        ({"condition_lr": -0.1}, "condition_lr and text_lr at least 0"),
+        ({"text_lr": math.inf}, "condition_lr and text_lr at least 0"),
+        ({"paint_weight": 0.0, "paths": "paint"}, "paint_weight must be a number above 0"),
+        ({"condition_dim": 0, "paths": "paint"}, "condition_dim must be a whole number, at least 1"),
+        ({"noise_dim": 0, "paths": "paint"}, "noise_dim must be"),
+        ({"painter_width": 0, "paths": "paint"}, "painter_width must be"),
+        ({"judge_width": 0, "paths": "paint"}, "judge_width must be"),
+        ({"kl_weight": -1.0, "paths": "paint"}, "kl_weight must be a number >= 0"),
+        ({"sigma": 0.0, "paths": "paint"}, "sigma must be a number above 0"),
+        ({"smoothing": 0.5, "paths": "paint"}, "smoothing must lie"),
+        ({"limit": 0.0, "paths": "paint"}, "limit in"),
+        ({"penalty": -1.0, "paths": "paint"}, "penalty must be"),
+        ({"instance_noise": math.nan, "paths": "paint"}, "instance_noise must be"),
+        ({"wrong": "both"}, "wrong must be one of 'other', 'word'"),
+        ({"captions": "last"}, "captions must be one of 'all', 'first'"),
         ({"reward_epochs": 1}, "reward_epochs=1 needs a decoder: paths='look\\+write' or 'write'"),
         ({"gamma": 1.1}, r"gamma and ramp must be in \[0, 1\] and reward_lr above 0; got 1.1, 0.1 and 0.1"),
         ({"gamma": math.nan}, "gamma and ramp must be"),

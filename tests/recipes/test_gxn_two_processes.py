@@ -1,4 +1,5 @@
-"""The recipe gxn on two processes ends with the weights that the whole batch on one gives."""
+"""The recipe gxn on two processes ends with the weights that the whole batch on one gives; with a painter, whose noise
+and normalisation are each process's own, with the same weights on both."""
 
 from pathlib import Path
 
@@ -32,3 +33,17 @@ def test_two_processes_that_keep_their_rows_to_themselves_train_otherwise(alone,
     expected, found = alone.trained("reward"), both[0]["reward, not gathered"]
     for name in ("look.image_heads.1.weight", "decoder.rnn.weight_hh_l0", "decoder.output.weight"):
         assert (found[name] - expected[name]).abs().max() > 1e-5, name
+
+
+@pytest.mark.parametrize("paths", ["paint", "look+paint"])
+def test_two_processes_play_one_game(paths, alone, both):
+    """Weights are the same on both, and not those of one process; a batch's mean and variance need not be the same."""
+    one = alone.painted(paths)
+    found = [process[f"painted, {paths}"] for process in both]
+    assert found[0].keys() == found[1].keys() == one.keys()
+    for name in one:
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(found[0][name], found[1][name]), name
+            assert found[0][name].isfinite().all()
+    for name in ("painter.painter.start.0.weight", "painter.judge.head.0.weight", "painter.augmentation.linear.weight"):
+        assert not torch.equal(found[0][name], one[name])

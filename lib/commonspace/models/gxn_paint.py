@@ -53,8 +53,9 @@ class ConditionAugmentation(nn.Module):
             self.linear.bias[dim:] = 2 * math.log(sigma)
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, in_dim) -> mu and log sigma^2, (B, dim) each."""
-        return self.linear(t).chunk(2, dim=1)
+        """(B, in_dim) -> mu and log sigma^2, (B, dim) each; under autocast in float32, as the KL wants them."""
+        both = self.linear(t)
+        return both.to(torch.promote_types(both.dtype, torch.float32)).chunk(2, dim=1)
 
     @torch.no_grad()
     def whiten(self, t: Tensor, ridge: float = 1e-5) -> None:
@@ -64,20 +65,23 @@ class ConditionAugmentation(nn.Module):
         so begun, mu has it all at the same size. ``ridge``: directions with less than this share of the largest
         variance stay small. Where there are fewer directions than ``dim``, the last mu are 0.
 
-        Raises ValueError for fewer than two vectors, or if all are the same.
+        Raises ValueError for fewer than two vectors, for other widths, if one is not finite, or if all are the same.
         """
-        if t.ndim != 2 or len(t) < 2:
-            raise ValueError(f"whitening takes two or more vectors (n, in_dim); got shape {tuple(t.shape)}")
-        x = t.double()
+        if t.ndim != 2 or len(t) < 2 or t.shape[1] != self.linear.in_features or not t.isfinite().all():
+            raise ValueError(
+                f"whitening takes two or more finite vectors (n, {self.linear.in_features}); got shape "
+                f"{tuple(t.shape)}, {int((~t.isfinite()).sum())} numbers not finite"
+            )
+        x = t.detach().cpu().double()
         mean = x.mean(dim=0)
         _, s, v = torch.linalg.svd(x - mean, full_matrices=False)
         if not s[0] > 1e-8 * x.norm():
             raise ValueError("all vectors of sentences are the same: whiten with those of different sentences")
         scale = (len(x) / (s.square() + ridge * s[0].square())).sqrt()[: self.dim]
-        weight = torch.zeros_like(self.linear.weight[: self.dim], dtype=torch.float64)
+        weight = torch.zeros((self.dim, x.shape[1]), dtype=torch.float64)
         weight[: len(scale)] = scale[:, None] * v[: self.dim]
-        self.linear.weight[: self.dim] = weight.to(self.linear.weight.dtype)
-        self.linear.bias[: self.dim] = -(weight @ mean).to(self.linear.bias.dtype)
+        self.linear.weight[: self.dim] = weight.to(self.linear.weight)
+        self.linear.bias[: self.dim] = -(weight @ mean).to(self.linear.bias)
 
     @staticmethod
     def draw(mu: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -101,7 +105,8 @@ class GXNPaint(nn.Module):
 
     Against a game that does not come to rest, all off: ``smoothing`` s, the judge is to say 1 - s of real pairs (T.
     Salimans et al., 2016); ``instance_noise``, standard deviation of noise on every picture the judge sees (C. K.
-    Sonderby et al., 2017); ``penalty``, weight of the squared slope of D at real pictures (L. Mescheder et al., 2018);
+    Sonderby et al., 2017); ``penalty``, weight of the squared slope of D at real pictures (L. Mescheder et al., 2018;
+    by ``norm="batch"`` a picture's slope has a part of its neighbours' logits in it, so take "none");
     ``spread``, see `painting.Judge` (T. Karras et al., 2018); ``limit``, the judge gets no gradient from a batch of
     which it gets a larger share right than this (Adam still moves it a little, by what it remembers).
 
@@ -131,7 +136,8 @@ class GXNPaint(nn.Module):
     ):
         super().__init__()
         size = tuple(size) if isinstance(size, list) else size  # as a file has it
-        self.config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        given = dict(locals())
+        self.config = {name: value for name, value in given.items() if name not in ("self", "__class__")}
         _check(self.config)
         self.augmentation = ConditionAugmentation(text_dim, condition_dim, sigma)
         self.painter = Painter(condition_dim, noise_dim, painter_width, size)
@@ -152,7 +158,8 @@ class GXNPaint(nn.Module):
         scalars: ``loss``, which reaches the judge alone; ``real``, ``fake`` and ``wrong``, how likely D holds these
         pairs to be real and matching, mean in [0, 1]; ``accuracy``, the share it gets right; ``slope`` with a penalty.
 
-        ``images``: as `prepared` takes them. Raises ValueError for other shapes.
+        ``images``: as `prepared` takes them. Raises ValueError for other shapes, and for one pair alone in training
+        mode, in which the painter normalises by the batch.
         """
         real = self.prepared(images)
         self._check_vectors(t, len(real))
@@ -184,9 +191,10 @@ class GXNPaint(nn.Module):
     def painter_losses(self, t: Tensor) -> dict[str, Tensor]:
         """Of B sentences' vectors (B, text_dim), scalars: ``loss`` = ``game`` + beta_s ``kl``.
 
-        The loss has a gradient to the judge's weights as well: do not step them with it.
+        The loss has a gradient to the judge's weights as well: do not step them with it. Raises ValueError as
+        `judge_losses` does.
         """
-        self._check_vectors(t, len(t))
+        self._check_vectors(t)
         mu, log_variance = self.augmentation(t)
         logits = self.judge(self._noisy(self._painted(mu, log_variance)), mu.detach())
         game = painter_loss(logits, self.config["saturating"])
@@ -196,6 +204,8 @@ class GXNPaint(nn.Module):
         return {"loss": game + self.config["kl_weight"] * kl, "game": game.detach(), "kl": kl.detach()}
 
     def _painted(self, mu: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if self.painter.training and len(mu) < 2:
+            raise ValueError("a painter in training normalises by its batch: it takes two sentences or more, got one")
         condition = self.augmentation.draw(mu, log_variance, generator) if self.config["augment"] else mu
         z = torch.randn((len(mu), self.config["noise_dim"]), generator=generator, device=mu.device, dtype=mu.dtype)
         return self.painter(z, condition)
@@ -209,12 +219,12 @@ class GXNPaint(nn.Module):
     def prepared(self, images: Any) -> Tensor:
         """uint8 pictures (B, 3, h, w) -> (B, 3, *size) in [-1, 1] where the weights are, smoothly resized if need be.
 
-        Raises ValueError for anything else.
+        Raises ValueError for anything else, and for no picture at all.
         """
-        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"pictures must be uint8 (B, 3, height, width); got {got}")
-        x = images.to(self.augmentation.linear.weight.device).float() / 127.5 - 1
+        of_bytes = isinstance(images, Tensor) and images.dtype == torch.uint8
+        if not of_bytes or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+            raise ValueError(f"pictures must be uint8 (B, 3, height, width), B at least 1; got {_told(images)}")
+        x = images.to(self.augmentation.linear.weight) / 127.5 - 1
         if tuple(x.shape[2:]) != self.size:
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
         return x
@@ -224,27 +234,36 @@ class GXNPaint(nn.Module):
         """Vectors of n sentences (n, text_dim) -> a picture each, uint8 (n, 3, height, width) on the CPU.
 
         Two of one sentence differ in z and eps. ``generator``: on the CPU or the model's device; the same one at the
-        same state paints the same. Painted in evaluation mode, so that a picture does not hang on its neighbours.
+        same state paints the same, and is in another state behind. Painted in evaluation mode, so that a picture does
+        not hang on its neighbours. Raises ValueError for other shapes and for vectors that are not finite.
         """
-        self._check_vectors(t, len(t))
-        was, device = self.training, self.augmentation.linear.weight.device
+        self._check_vectors(t)
+        if rows := (~t.isfinite()).any(dim=1).nonzero().flatten().tolist():
+            raise ValueError(f"vectors of sentences must be finite to be painted; rows {rows[:8]} are not")
+        was, weight = self.training, self.augmentation.linear.weight
+        device = weight.device
         if generator is None or generator.device != device:
             own = torch.Generator(device)
             generator = own.manual_seed(_seed(generator))
         self.eval()
         try:
             painted = [
-                self._painted(*self.augmentation(rows.to(device)), generator).add(1).mul(127.5).round().byte().cpu()
+                self._painted(*self.augmentation(rows.to(weight)), generator).add(1).mul(127.5).round().byte().cpu()
                 for rows in t.split(256)
             ]
         finally:
             self.train(was)
         return torch.cat(painted)
 
-    def _check_vectors(self, t: Tensor, n: int) -> None:
+    def _check_vectors(self, t: Any, n: int | None = None) -> None:
         dim = self.config["text_dim"]
-        if t.ndim != 2 or t.shape[1] != dim or len(t) != n or n == 0 or not t.is_floating_point():
-            raise ValueError(f"vectors of sentences must be ({n or 'B'}, {dim}) floats; got {t.dtype} {tuple(t.shape)}")
+        of_floats = isinstance(t, Tensor) and t.is_floating_point()
+        if not of_floats or t.ndim != 2 or t.shape[1] != dim or len(t) != (n or len(t)) or not len(t):
+            raise ValueError(f"vectors of sentences must be ({n or 'B'}, {dim}) floats; got {_told(t)}")
+
+
+def _told(x: Any) -> str:
+    return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
 
 
 def _seed(generator: torch.Generator | None) -> int:
@@ -259,6 +278,8 @@ def _check(config: dict[str, Any]) -> None:
     for name in ("kl_weight", "fake_weight", "wrong_weight", "instance_noise", "penalty"):
         if not 0 <= config[name] < float("inf"):
             raise ValueError(f"{name} must be a number >= 0; got {config[name]!r}")
+    if not 0 < config["sigma"] < float("inf"):
+        raise ValueError(f"sigma must be a number above 0; got {config['sigma']!r}")
     if not 0 <= config["smoothing"] < 0.5 or not 0 < config["limit"] <= 1:
         raise ValueError(
             f"smoothing must lie in [0, 0.5) and limit in (0, 1]; got {config['smoothing']!r} and {config['limit']!r}"

@@ -85,7 +85,8 @@ class Judge(nn.Module):
     def compare(self, seen: Tensor, condition: Tensor) -> Tensor:
         """What `look` gave of B pictures, (B, condition_dim) -> logits (B,)."""
         everywhere = condition[:, :, None, None].expand(-1, -1, *seen.shape[2:])
-        return self.head(torch.cat([seen, everywhere], dim=1)).flatten()
+        logits = self.head(torch.cat([seen, everywhere], dim=1)).flatten()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def forward(self, pictures: Tensor, condition: Tensor) -> Tensor:
         """(B, 3, height, width), (B, condition_dim) -> logits (B,)."""
@@ -98,11 +99,12 @@ def halvings(size: int | Sequence[int]) -> tuple[int, tuple[int, int]]:
 
     Raises ValueError unless the longer side is 4 * 2^n, n >= 1, and the shorter one can be halved as often.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    n = max(height, width).bit_length() - 3
-    if n < 1 or max(height, width) != 4 << n or height % (1 << n) or width % (1 << n) or min(height, width) < 1:
+    sides = [size, size] if isinstance(size, int) else list(size) if isinstance(size, Sequence) else []
+    longer = max(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else 0
+    n = longer.bit_length() - 3
+    if n < 1 or longer != 4 << n or any(side < 1 or side % (1 << n) for side in sides):
         raise ValueError(f"size {size!r} cannot be painted: take 8, 16, 32, 64, 128 or 256 pixels, or such as (64, 48)")
-    return n, (height >> n, width >> n)
+    return n, (sides[0] >> n, sides[1] >> n)
 
 
 def _as_stackgan(layer: nn.Module) -> None:

@@ -101,7 +101,7 @@ def painting(model: GXN, test: Captioned, dimensions: int = 2, seed: int = 0) ->
         raise ValueError(f"there are {len(test)} test pictures; painted ones are compared with four or more")
     first, draw = test.first_captions(), torch.Generator().manual_seed(seed)
     painted = model.paint(first.captions, draw)
-    real = as_painted(model, test.images[torch.arange(len(test))])
+    real = torch.cat([as_painted(model, test.images[ids]) for ids in torch.arange(len(test)).split(256)])
     found: dict[str, float] = {}
     if test.scenes is not None:
         reader = scene_reader.fit(painted.shape[2], dimensions)

@@ -252,8 +252,13 @@ class Config(BaseConfig):
             )
         if self.wrong == "word" and not self.data.startswith("scenes"):
             raise ValueError(f"wrong='word' knows the words of scenes alone, not of {self.data!r}: take wrong='other'")
-        if min(self.painter_lr, self.judge_lr) <= 0 or min(self.condition_lr, self.text_lr) < 0:
-            raise ValueError("painter_lr and judge_lr must be above 0, condition_lr and text_lr at least 0")
+        if "paint" in self.paths and self.data.startswith("scenes") and not 32 <= self.paint_size <= 128:
+            raise ValueError(f"paint_size={self.paint_size}: what is painted of scenes is read at 32, 64 or 128 pixels")
+        rates = {name: getattr(self, name) for name in ("painter_lr", "judge_lr", "condition_lr", "text_lr")}
+        if not all(0 <= lr < math.inf for lr in rates.values()) or 0 in (self.painter_lr, self.judge_lr):
+            raise ValueError(
+                f"painter_lr and judge_lr must be above 0, condition_lr and text_lr at least 0; got {rates}"
+            )
         if self.reward_epochs and "write" not in self.paths:
             raise ValueError(f"reward_epochs={self.reward_epochs} needs a decoder: paths='look+write' or 'write'")
         if not (0 <= self.gamma <= 1 and 0 <= self.ramp <= 1 and self.reward_lr > 0):

@@ -11,7 +11,7 @@ from commonspace.data.scene_grammar import COLOURS, PLACES, SHAPES, SIZES
 from commonspace.recipes.caption_data import Captioned
 
 HOW = ("other", "word")
-KINDS = (SIZES, COLOURS, SHAPES, PLACES)  # words of one kind can stand for each other
+KINDS = (SIZES, COLOURS, SHAPES, tuple(f"{shape}s" for shape in SHAPES), PLACES)  # a word can stand for its kind
 _KIND = {word: kind for kind in KINDS for word in kind}
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)?")
 
@@ -21,8 +21,9 @@ class WrongCaptions:
 
     ``how``: "other", a caption of a picture of another group, and none of the own ones: two pictures may have one in
     common ("a cube"). "word": the caption itself with one word changed to another of its kind (a size, colour, shape or
-    place of a scene), "a big red cube" -> "a big blue cube". Drawn from (seed, epoch, first of ``ids``) alone, so that
-    a run that goes on after a stop draws the same.
+    place of a scene), "a big red cube" -> "a big blue cube". ``ids``: the rows that the pairs are of, as many pairs of
+    each. A pair's is drawn from (seed, epoch, its row) alone: whoever else is in the batch, on however many processes,
+    and after a stop as well, it is the same.
 
     Raises ValueError where no wrong caption is found, and by "word" for a caption without a word of a scene.
     """
@@ -34,10 +35,12 @@ class WrongCaptions:
         self._own = [set(own) for own in captioned.by_image()]
 
     def __call__(self, pictures: Tensor, captions: Sequence[str], ids: Tensor, epoch: int) -> list[str]:
-        rng = np.random.default_rng([self.seed, epoch, int(ids[0]), 3])
-        if self.how == "word":
-            return [one_word_away(caption, rng) for caption in captions]
-        return [self._other(picture, rng) for picture in pictures.tolist()]
+        each = len(captions) // len(ids)
+        wrong = []
+        for k, (picture, caption) in enumerate(zip(pictures.tolist(), captions, strict=True)):
+            rng = np.random.default_rng([self.seed, epoch, int(ids[k // each]), k % each, 3])
+            wrong.append(one_word_away(caption, rng) if self.how == "word" else self._other(picture, rng))
+        return wrong
 
     def _other(self, picture: int, rng: np.random.Generator) -> str:
         captioned = self.captioned
